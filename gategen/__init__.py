@@ -1,0 +1,107 @@
+"""From the equations of a gated recurrent cell to its derivation, LaTeX, NumPy reference and C kernels.
+
+Every name is found on first use, so that importing the package costs milliseconds: it brings in neither
+NumPy, SymPy nor Jinja. ``pipeline.py`` names the stages and is the file to read first.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from gategen.errors import GategenError, GategenWarning, nearest
+
+if TYPE_CHECKING:
+    from gategen import bench as bench
+    from gategen import cli as cli
+    from gategen import demo as demo
+    from gategen import doctor as doctor
+    from gategen import generated as generated
+    from gategen import pipeline, training
+    from gategen.check import check
+    from gategen.language.cell import Cell
+    from gategen.language.functions import *  # noqa: F403
+    from gategen.language.notation import Eq, signals, t, weights
+    from gategen.pipeline import derive, load, parse
+    from gategen.runtime import cache as cache
+    from gategen.runtime.kernel import compile
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Cell",
+    "Eq",
+    "GategenError",
+    "GategenWarning",
+    "check",
+    "compile",
+    "derive",
+    "load",
+    "parse",
+    "pipeline",
+    "signals",
+    "t",
+    "training",
+    "weights",
+]
+
+_HOME = {
+    "Cell": "language.cell",
+    "Eq": "language.notation",
+    "check": "check",
+    "compile": "runtime.kernel",
+    "derive": "pipeline",
+    "load": "pipeline",
+    "parse": "pipeline",
+    "signals": "language.notation",
+    "t": "language.notation",
+    "weights": "language.notation",
+}
+_MODULES = {
+    "bench": "bench",
+    "cache": "runtime.cache",
+    "cli": "cli",
+    "demo": "demo",
+    "doctor": "doctor",
+    "generated": "generated",
+    "pipeline": "pipeline",
+    "training": "training",
+}
+
+
+class _Package(ModuleType):
+    """The package's own type: `gategen.check` stays the function when the module of that name is imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def _find(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(f"gategen.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"gategen.{_MODULES[name]}")
+    # Tools probe packages for underscored names; none of them is worth importing SymPy for.
+    functions = {} if name.startswith("_") else import_module("gategen.language.functions").FUNCTIONS
+    if name in functions:
+        return functions[name]
+    hint = nearest(name, [*__all__, *functions])
+    raise AttributeError(f"gategen has no {name!r}" + (f"; did you mean {hint!r}?" if hint else ""))
+
+
+if not TYPE_CHECKING:  # a type checker sees the imports above and knows which names do not exist
+
+    def __getattr__(name: str) -> Any:
+        value = _find(name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_MODULES, "__version__"])

@@ -1,0 +1,399 @@
+"""Runs a `Schedule` on NumPy arrays directly: the oracle that no template can break.
+
+Time-dependent values are planes (T, B, width), scalars with width 1; everything runs in float64 or, for
+derivatives by complex step, in complex128 with branches decided on the real part. The naive schedule is
+the program itself; any other schedule must give the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import sympy
+from numpy.typing import NDArray
+from sympy import Expr
+
+from gategen.calculus.ir import (
+    Assign,
+    Block,
+    Contract,
+    Island,
+    Kind,
+    Node,
+    OuterRows,
+    Program,
+    Reduce,
+    Shift,
+    SumRows,
+    Value,
+)
+from gategen.calculus.schedule import Phases, Schedule
+from gategen.language.functions import ElementWise
+
+Array = NDArray[Any]
+Arrays = Mapping[str, Array]
+Index = int | slice
+
+_ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class ForwardRun:
+    """What a forward pass gives: outputs (T, B, width), final states (B, width), and the tape."""
+
+    outputs: dict[str, Array]
+    final: dict[str, Array]
+    tape: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class BackwardRun:
+    """Gradients by the names of inputs, parameters and states."""
+
+    inputs: dict[str, Array]
+    params: dict[str, Array]
+    initial: dict[str, Array]
+
+
+def forward(
+    plan: Schedule,
+    sizes: Mapping[str, int],
+    inputs: Arrays,
+    params: Arrays,
+    initial: Arrays | None = None,
+    lengths: Array | None = None,
+    dtype: type = np.float64,
+) -> ForwardRun:
+    """Run the forward pass.
+
+    Args:
+        plan: The schedule.
+        sizes: ``T``, ``B`` and every width.
+        inputs: (T, B, width) each, by author's name.
+        params: Parameters and frozen values, by value name.
+        initial: (B, width) for states and for inputs with a history; missing ones take their default.
+        lengths: (B,) integers.
+        dtype: float64 or complex128.
+    """
+    machine = _Machine(plan, sizes, lengths, dtype)
+    machine.load(inputs, params, initial or {})
+    machine.run_setup()
+    machine.run(plan.forward, machine.finish_step)
+    program = plan.program
+    final = {carry.state.name: machine.carried[carry.state.name] for carry in program.carries}
+    outputs = {v.name: np.where(machine.active, machine.arrays[v.name], 0) for v in program.outputs}
+    tape = {slot.value.name: machine.arrays[slot.value.name] for slot in plan.tape}
+    return ForwardRun(outputs, final, tape)
+
+
+def backward(
+    plan: Schedule,
+    sizes: Mapping[str, int],
+    inputs: Arrays,
+    params: Arrays,
+    tape: Arrays,
+    d_outputs: Arrays,
+    d_final: Arrays | None = None,
+    initial: Arrays | None = None,
+    lengths: Array | None = None,
+) -> BackwardRun:
+    """Run the adjoint pass on a tape; arguments as for `forward`, gradients of outputs and final states."""
+    machine = _Machine(plan, sizes, lengths, np.float64)
+    machine.load(inputs, params, initial or {})
+    machine.run_setup()
+    program = plan.program
+    given: dict[str, Array] = dict(d_final or {})
+    for name, plane in tape.items():
+        machine.arrays[name] = np.array(plane)
+    for carry in program.carries:
+        if carry.state.name in tape:
+            machine.arrays[carry.past.name] = machine.past_plane(carry.state, carry.past)
+        zero = np.zeros((sizes["B"], carry.state.width.evaluate(sizes)))
+        machine.arriving[carry.d_state.name] = np.array(given.get(carry.state.name, zero), float)
+    for name, seed in program.seeds.items():
+        zeros = np.zeros(machine.plane_shape(seed))
+        machine.arrays[seed.name] = np.asarray(d_outputs.get(name, zeros), float)
+    machine.run(plan.backward, machine.finish_adjoint_step, reverse=True)
+    for node in program.setup_adjoint:
+        machine.execute(node, _ALL)
+    gradients = {name: machine.read(value, _ALL) for name, value in program.gradients.items()}
+    trained = {v.name for v in program.parameters if v.kind is Kind.PARAMETER}
+    d_initial = {carry.state.name: machine.arriving[carry.d_state.name] for carry in program.carries}
+    for shift in _histories(program):
+        d_initial[shift.source.name] = machine.history_gradient(shift)
+    nothing = {v.name: machine.zeros(v) for v in (*program.inputs, *program.parameters)}
+    return BackwardRun(
+        {v.name: gradients.get(v.name, nothing[v.name]) for v in program.inputs},
+        {name: gradients.get(name, nothing[name]) for name in sorted(trained)},
+        d_initial,
+    )
+
+
+def _histories(program: Program) -> list[Shift]:
+    return [node for node in program.step if isinstance(node, Shift) and program.history(node)]
+
+
+@dataclass
+class _Machine:
+    """Arrays by value name, and what it takes to execute one node."""
+
+    plan: Schedule
+    sizes: Mapping[str, int]
+    lengths: Array | None
+    dtype: type
+    arrays: dict[str, Array] = field(default_factory=dict)
+    carried: dict[str, Array] = field(default_factory=dict)
+    arriving: dict[str, Array] = field(default_factory=dict)
+    initial: dict[str, Array] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        T, B = self.sizes["T"], self.sizes["B"]
+        lengths = np.full(B, T) if self.lengths is None else np.asarray(self.lengths)
+        self.active = (np.arange(T)[:, None] < lengths[None, :])[:, :, None]
+
+    def plane_shape(self, value: Value) -> tuple[int, ...]:
+        return self.sizes["T"], self.sizes["B"], value.width.evaluate(self.sizes)
+
+    def zeros(self, value: Value) -> Array:
+        if value.timeless:
+            return np.zeros([width.evaluate(self.sizes) for width in value.shape], self.dtype)
+        return np.zeros(self.plane_shape(value), self.dtype)
+
+    def load(self, inputs: Arrays, params: Arrays, initial: Arrays) -> None:
+        program = self.plan.program
+        for value in program.inputs:
+            self.arrays[value.name] = np.asarray(inputs[value.name], self.dtype)
+        for value in program.parameters:
+            if value.kind is Kind.CONSTANT:
+                self.arrays[value.name] = np.asarray(program.constants[value.name], self.dtype)
+            elif value.kind is Kind.SIZE:
+                self.arrays[value.name] = np.asarray(self.sizes[value.name], self.dtype)
+            else:
+                self.arrays[value.name] = np.asarray(params[value.name], self.dtype)
+        begins = [(carry.state, carry.initial) for carry in program.carries]
+        begins += [(shift.source, 0.0) for shift in _histories(program)]
+        for value, default in begins:
+            shape = self.sizes["B"], value.width.evaluate(self.sizes)
+            given = initial.get(value.name)
+            start = np.full(shape, default) if given is None else np.asarray(given)
+            self.initial[value.name] = np.array(start, self.dtype)
+            self.carried[value.name] = self.initial[value.name]
+
+    def run_setup(self) -> None:
+        for node in self.plan.program.setup:
+            self.execute(node, _ALL)
+
+    def run(self, phases: Phases, finish: Callable[[int], None], reverse: bool = False) -> None:
+        self.execute_all(phases.before, _ALL)
+        steps = range(self.sizes["T"])
+        for t in reversed(steps) if self.plan.program.reverse != reverse else steps:
+            self.begin(t, reverse)
+            self.execute_all(phases.loop, t)
+            finish(t)
+        self.execute_all(phases.after, _ALL)
+
+    def begin(self, t: int, adjoint: bool) -> None:
+        for carry in self.plan.program.carries:
+            if adjoint:
+                self.contribute(carry.d_state, self.arriving[carry.d_state.name], t)
+            else:
+                plane = self.arrays.setdefault(carry.past.name, self.zeros(carry.past))
+                plane[t] = self.carried[carry.state.name]
+
+    def finish_step(self, t: int) -> None:
+        for carry in self.plan.program.carries:
+            plane, past = self.arrays[carry.state.name], self.carried[carry.state.name]
+            plane[t] = np.where(self.active[t], plane[t], past)
+            self.carried[carry.state.name] = plane[t]
+
+    def finish_adjoint_step(self, t: int) -> None:
+        for carry in self.plan.program.carries:
+            handed = self.arrays.get(carry.d_past.name)
+            back = np.zeros_like(self.arriving[carry.d_state.name]) if handed is None else handed[t]
+            held = self.arriving[carry.d_state.name]
+            self.arriving[carry.d_state.name] = np.where(self.active[t], back, held)
+
+    def past_plane(self, state: Value, past: Value) -> Array:
+        plane, start = self.arrays[state.name], self.initial[state.name][None]
+        if self.plan.program.reverse:
+            return np.concatenate([plane[1:], start])
+        return np.concatenate([start, plane[:-1]])
+
+    def history_gradient(self, shift: Shift) -> Array:
+        """The gradient of what an input was before the sequence: only the first step reads it."""
+        program = self.plan.program
+        d_past = next((n.source for n in program.adjoint if _undoes(n, shift, program)), None)
+        moved = [n for n in program.adjoint if isinstance(n, Shift) and n.source == d_past]
+        result = np.zeros_like(self.initial[shift.source.name])
+        for node in moved:
+            plane = self.read(node.source, _ALL)
+            edge = np.zeros_like(self.active[:1])
+            other = np.concatenate([self.active[1:], edge] if program.reverse else [~edge, self.active[:-1]])
+            first = self.active & (~other if program.reverse else np.cumsum(other, 0) == 1)
+            result = result + np.where(first, plane, 0).sum(0)
+        return result
+
+    def execute_all(self, nodes: Sequence[Node], index: Index) -> None:
+        for node in nodes:
+            self.execute(node, index)
+
+    def execute(self, node: Node, index: Index) -> None:
+        match node:
+            case Island():
+                for assign in node.assigns:
+                    self._execute_scalar(assign, node, index)
+            case Reduce() | SumRows():
+                self._execute_scalar(node, node, index)
+            case Contract():
+                total: Any = sum(self.read(addend, index) for addend in node.addends)
+                for product in node.products:
+                    weight = _columns(self.arrays[product.weight.name], product.block, self.sizes)
+                    matrix = weight if product.transposed else weight.T
+                    total = total + self.read(product.operand, index) @ matrix
+                self.contribute(node.target, total, index)
+            case Shift():
+                self._shift(node)
+            case OuterRows():
+                active = self.active[index]
+                left, right = (np.where(active, self.read(v, index), 0) for v in (node.left, node.right))
+                gradient = self.arrays.setdefault(node.target.name, self.zeros(node.target))
+                _columns(gradient, node.block, self.sizes)[...] += _outer(left, right)
+
+    def _execute_scalar(self, node: Assign | Reduce | SumRows, inside: Any, index: Index) -> None:
+        value = compiled(node.expr)(lambda name: self.read(self.plan.program.values[name], index))
+        if isinstance(node, Assign):
+            self.contribute(node.target, value, index)
+            return
+        timeless = self.read(node.target, index).ndim < 1 or node.target.timeless
+        active = self.active[index]
+        width = node.shape[0].evaluate(self.sizes) if node.shape else 1
+        full = np.where(active, np.broadcast_to(value, (*active.shape[:-1], width)), 0)
+        if isinstance(node, Reduce) or not node.target.shape:
+            full = full.sum(-1, keepdims=True)
+        if timeless:
+            full = full.reshape(-1, full.shape[-1]).sum(0)
+            self.arrays[node.target.name] = self.arrays[node.target.name] + full.reshape(
+                self.arrays[node.target.name].shape
+            )
+        else:
+            self.contribute(node.target, full, index)
+
+    def read(self, value: Value, index: Index) -> Array:
+        array = self.arrays.setdefault(value.name, self.zeros(value))
+        return array if value.timeless else array[index]
+
+    def contribute(self, target: Value, value: Any, index: Index) -> None:
+        array = self.arrays.setdefault(target.name, self.zeros(target))
+        if target.timeless:
+            self.arrays[target.name] = array + value
+            return
+        if target.kind is Kind.ADJOINT:
+            value = np.where(self.active[index], value, 0)
+        array[index] += value
+
+    def _shift(self, node: Shift) -> None:
+        source = self.arrays[node.source.name]
+        T = len(source)
+        moved = np.zeros_like(source)
+        history = self.initial.get(node.source.name)
+        for t in range(T):
+            inside = 0 <= t + node.offset < T
+            value = source[t + node.offset] if inside else np.zeros_like(source[t])
+            known = self.active[t + node.offset] if inside else np.zeros_like(self.active[t])
+            value = np.where(known, value, 0)
+            if history is not None and self.plan.program.history(node):
+                value = np.where(known, value, history)
+            moved[t] = value
+        self.contribute(node.target, moved, _ALL)
+
+
+def _columns(matrix: Array, block: Block | None, sizes: Mapping[str, int]) -> Array:
+    if block is None:
+        return matrix
+    start = block.start.evaluate(sizes)
+    return matrix[:, start : start + block.size.evaluate(sizes)]
+
+
+def _undoes(node: Node, shift: Shift, program: Program) -> bool:
+    """Whether a node hands the adjoint of a shifted input back to the input."""
+    if not isinstance(node, Shift) or node.offset != -shift.offset:
+        return False
+    return node.target == program.gradients.get(shift.source.name)
+
+
+def _outer(left: Array, right: Array) -> Array:
+    """The sum over all rows of the outer products."""
+    return left.reshape(-1, left.shape[-1]).T @ right.reshape(-1, right.shape[-1])
+
+
+def _error_function(x: Array) -> Array:
+    """The error function by its everywhere convergent series, which serves complex arguments as well.
+
+    Abramowitz & Stegun 7.1.6: erf z = 2/sqrt(pi) exp(-z^2) sum 2^n z^(2n+1) / (1 * 3 * ... * (2n+1)).
+    """
+    x = np.asarray(x)
+    inside = np.where(np.abs(x.real) < 6, x, 0)
+    term = total = inside
+    for n in range(1, 200):
+        term = term * 2 * inside**2 / (2 * n + 1)
+        total = total + term
+    series = 2 / math.sqrt(math.pi) * np.exp(-(inside**2)) * total
+    far = np.where(np.isnan(x.real), x, np.sign(x.real))
+    return np.where(np.abs(x.real) < 6, series, far)
+
+
+def _real(x: Any) -> Any:
+    return np.real(x)
+
+
+PRIMITIVES: dict[str, Callable[..., Any]] = {
+    "greater": lambda a, b: _real(a) > _real(b),
+    "greater_equal": lambda a, b: _real(a) >= _real(b),
+    "less": lambda a, b: _real(a) < _real(b),
+    "less_equal": lambda a, b: _real(a) <= _real(b),
+    "equal": lambda a, b: _real(a) == _real(b),
+    "not_equal": lambda a, b: _real(a) != _real(b),
+    "where": np.where,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "log": np.log,
+    "log1p": np.log1p,
+    "sqrt": np.sqrt,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tanh": np.tanh,
+    "erf": _error_function,
+    "abs": lambda x: np.where(_real(x) < 0, -np.asarray(x), x),
+    "floor": lambda x: np.floor(_real(x)),
+    "maximum": lambda a, b: np.where((_real(a) > _real(b)) | np.isnan(_real(a)), a, b),
+    "minimum": lambda a, b: np.where((_real(a) < _real(b)) | np.isnan(_real(a)), a, b),
+}
+"""How the interpreter computes the primitives of `gategen.language.functions`."""
+
+
+@lru_cache(maxsize=4096)
+def compiled(expr: Expr) -> Callable[[Callable[[str], Any]], Any]:
+    """A function that evaluates an expression, given how to read a value by name."""
+    if isinstance(expr, sympy.Symbol):
+        name = expr.name
+        return lambda read: read(name)
+    if expr.is_number and not expr.free_symbols and not expr.has(ElementWise):
+        number = float(expr)
+        return lambda read: number
+    arguments = [compiled(argument) for argument in expr.args]
+    if isinstance(expr, ElementWise):
+        if expr.row.definition is not None:
+            return compiled(expr.define())
+        function = PRIMITIVES[expr.row.name]
+        return lambda read: function(*[argument(read) for argument in arguments])
+    if expr.is_Add:
+        return lambda read: sum(argument(read) for argument in arguments)
+    if expr.is_Mul:
+        return lambda read: math.prod(argument(read) for argument in arguments)
+    base, exponent = arguments
+    return lambda read: base(read) ** exponent(read)

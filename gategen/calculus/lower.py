@@ -1,0 +1,276 @@
+"""`Cell` equations to the forward nodes of a `Program`: islands, contractions, shifts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from sympy import Add, Expr
+
+from gategen.calculus.ir import Assign, Block, Contract, Island, Kind, Node, Product, Shift, Value
+from gategen.errors import ShapeError
+from gategen.language.cell import Cell, Variable
+from gategen.language.functions import ElementWise
+from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, rebuild, symbols_in_order
+from gategen.language.roles import Role
+from gategen.language.shapes import Shape, Width
+
+_KINDS = {
+    Role.INPUT: Kind.INPUT,
+    Role.STATE: Kind.STATE,
+    Role.OUTPUT: Kind.LOCAL,
+    Role.INTERMEDIATE: Kind.LOCAL,
+    Role.DERIVED: Kind.DERIVED,
+    Role.PARAMETER: Kind.PARAMETER,
+    Role.FROZEN: Kind.FROZEN,
+    Role.CONSTANT: Kind.CONSTANT,
+    Role.SIZE: Kind.SIZE,
+}
+
+
+@dataclass
+class Lowering:
+    """The forward nodes of a cell while they are made.
+
+    Attributes:
+        cell: The cell.
+        values: Every value so far, by name.
+        setup: Nodes on parameters only.
+        step: Nodes of one step.
+        pasts: The past value of each state.
+        derived: Functions of parameters only, computed once.
+    """
+
+    cell: Cell
+    values: dict[str, Value] = field(default_factory=dict)
+    setup: list[Node] = field(default_factory=list)
+    step: list[Node] = field(default_factory=list)
+    pasts: dict[str, Value] = field(default_factory=dict)
+    derived: dict[Expr, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        bare = {equation.left.signal for equation in self.cell.roles.equations if equation.bare}
+        self._taken = {identifier(name) for name in self.cell.variables} | set(self.cell.widths)
+        for name, variable in self.cell.variables.items():
+            timed = variable.role in (Role.INPUT, Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
+            shown = f"{name}[t]" if timed and name not in bare else name
+            self.values[name] = Value(identifier(name), variable.shape, _KINDS[variable.role], shown)
+        for index, equation in enumerate(self.cell.roles.equations):
+            self._lower_equation(index, equation)
+
+    def new(self, wanted: str, shape: Shape, kind: Kind, shown: str = "") -> Value:
+        """A value of our own; the name gives way to the author's with a suffix."""
+        name = wanted
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        made = Value(name, shape, kind, shown or name)
+        self.values[name] = made
+        return made
+
+    def _lower_equation(self, index: int, equation: Eq) -> None:
+        target = self.values[equation.left.signal]
+        if len(target.shape) == 2 and target.kind is not Kind.DERIVED:
+            raise ShapeError(
+                f"{target.name} is a matrix; matrix values are not supported yet", equation.position()
+            )
+        _Equation(self, index, target).lower(equation.right)
+
+    def at(self, symbol: At) -> Value:
+        """The value behind a signal read; makes past states and shifted inputs at the first read."""
+        value = self.values[symbol.signal]
+        if symbol.offset == 0:
+            return value
+        suffix = "_prev" if symbol.offset < 0 else "_next"
+        found = self.pasts.get(symbol.name)
+        if found is None:
+            kind = Kind.PAST if value.kind is Kind.STATE else Kind.SHIFTED
+            found = self.new(symbol.signal + suffix, value.shape, kind, symbol.name)
+            self.pasts[symbol.name] = found
+            if kind is Kind.SHIFTED:
+                self.step.append(Shift(found, value, symbol.offset))
+        return found
+
+    def variable(self, name: str) -> Variable:
+        """The cell's variable behind a value."""
+        return self.cell.variables[name]
+
+
+@dataclass
+class _Equation:
+    """The lowering of one equation."""
+
+    lowering: Lowering
+    index: int
+    target: Value
+
+    def lower(self, right: Expr) -> None:
+        nodes = self._sink(self.target)
+        plain = self._split_sum(right)
+        if plain is not None and not plain.rest and plain.products:
+            nodes.append(self._contract(self.target, plain))
+            return
+        if isinstance(right, ElementWise) and right.row.arity == 1 and right.args[0].args:
+            right = right.func(self._pre_activation(right.args[0]).symbol)
+        else:
+            right = self._lowered(right)
+        nodes.append(Island((Assign(self.target, right, self.index),)))
+
+    def _sink(self, target: Value) -> list[Node]:
+        return self.lowering.setup if target.timeless else self.lowering.step
+
+    def _pre_activation(self, argument: Expr) -> Value:
+        plain = self._split_sum(argument)
+        if plain is not None and plain.products and not plain.rest:
+            return self._product_value(plain, "a")
+        expr = self._lowered(argument)
+        return self._value_of(expr, "a")
+
+    def _value_of(self, expr: Expr, prefix: str) -> Value:
+        """``expr`` as a value of its own; a symbol is one already."""
+        if expr.is_Symbol:
+            return self.lowering.values[self._original(expr.name)]
+        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
+        value = self.lowering.new(f"{prefix}_{self.target.name}", self._shape(expr), kind)
+        self._sink(value).append(Island((Assign(value, expr, self.index),)))
+        return value
+
+    def _original(self, name: str) -> str:
+        return next(key for key, value in self.lowering.values.items() if value.name == name)
+
+    def _values(self, expr: Expr) -> list[Value]:
+        by_name = {value.name: value for value in self.lowering.values.values()}
+        return [by_name[symbol.name] for symbol in symbols_in_order(expr)]
+
+    def _timeless(self, expr: Expr) -> bool:
+        return all(value.timeless for value in self._values(expr))
+
+    def _shape(self, expr: Expr) -> Shape:
+        return max((value.shape for value in self._values(expr)), key=len, default=())
+
+    def _lowered(self, node: Expr) -> Expr:
+        if isinstance(node, At):
+            return self.lowering.at(node).symbol
+        if isinstance(node, Parameter):
+            return self.lowering.values[node.name].symbol
+        plain = self._split_sum(node)
+        if plain is not None and plain.products:
+            value = self._product_value(plain, "m")
+            if not plain.rest:
+                return value.symbol
+            return Add(value.symbol, *[self._lowered(term) for term in plain.rest], evaluate=False)
+        if not node.args:
+            return node
+        lowered = rebuild(node, [self._lowered(argument) for argument in node.args])
+        if isinstance(node, ElementWise) and node.row.arity == 1 and node.free_symbols:
+            return self._computed_once(lowered)
+        return lowered
+
+    def _computed_once(self, function: Expr) -> Expr:
+        """A function of parameters only becomes a derived parameter, so that no step repeats it."""
+        if self.target.timeless or not self._timeless(function):
+            return function
+        known = self.lowering.derived.get(function)
+        if known is None:
+            argument = function.args[0]
+            own = argument.name if argument.is_Symbol else self.target.name
+            name = f"{function.row.name}_{own}"
+            known = self.lowering.new(name, self._shape(function), Kind.DERIVED)
+            self.lowering.setup.append(Island((Assign(known, function, self.index),)))
+            self.lowering.derived[function] = known
+        return known.symbol
+
+    def _split_sum(self, node: Expr) -> _Sum | None:
+        """A sum with matrix products, or one matrix product, in its parts; None for anything else."""
+        if isinstance(node, MatVec):
+            return _Sum([node], [], [])
+        if not isinstance(node, Add):
+            return None
+        found = _Sum([], [], [])
+        for term in _terms(node):
+            if isinstance(term, MatVec):
+                found.products.append(term)
+            elif isinstance(term, (Parameter, At)) and self._is_addend(term):
+                found.addends.append(term)
+            else:
+                found.rest.append(term)
+        return found
+
+    def _is_addend(self, term: Expr) -> bool:
+        name = term.signal if isinstance(term, At) else term.name
+        variable = self.lowering.variable(name)
+        return variable.role in (Role.PARAMETER, Role.FROZEN, Role.DERIVED) and len(variable.shape) == 1
+
+    def _product_value(self, plain: _Sum, prefix: str) -> Value:
+        weight = plain.products[0].args[0]
+        name = weight.signal if isinstance(weight, At) else weight.name
+        shape = self.lowering.variable(name).shape[:1]
+        operands = [self._operands(product) for product in plain.products]
+        timeless = all(value.timeless for group in operands for _, value, _ in group)
+        kind = Kind.DERIVED if timeless else Kind.LOCAL
+        value = self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
+        self._sink(value).append(self._contract(value, plain, operands))
+        return value
+
+    def _contract(
+        self,
+        target: Value,
+        plain: _Sum,
+        operands: Sequence[list[tuple[Value, Value, Block | None]]] | None = None,
+    ) -> Contract:
+        groups = operands or [self._operands(product) for product in plain.products]
+        products = tuple(Product(w, v, block=block) for group in groups for w, v, block in group)
+        addends = tuple(
+            self.lowering.at(term) if isinstance(term, At) else self.lowering.values[term.name]
+            for term in plain.addends
+        )
+        return Contract(target, products, addends, self.index)
+
+    def _operands(self, product: MatVec) -> list[tuple[Value, Value, Block | None]]:
+        factor, operand = product.args
+        name = factor.signal if isinstance(factor, At) else factor.name
+        weight = self.lowering.values[name]
+        if not isinstance(operand, Concat):
+            return [(weight, self._value_of(self._lowered(operand), "v"), None)]
+        start = Width()
+        parts: list[tuple[Value, Value, Block | None]] = []
+        for part in operand.args:
+            value = self._value_of(self._lowered(part), "v")
+            parts.append((weight, value, Block(start, value.width)))
+            start = start + value.width
+        return parts
+
+
+@dataclass
+class _Sum:
+    products: list[MatVec]
+    addends: list[Expr]
+    rest: list[Expr]
+
+
+def _terms(node: Expr) -> list[Expr]:
+    if isinstance(node, Add):
+        return [term for argument in node.args for term in _terms(argument)]
+    return [node]
+
+
+def identifier(name: str) -> str:
+    """The author's name as an identifier: ``U_h[0]`` becomes ``U_h_0``."""
+    return name.replace("[", "_").replace("]", "").replace("-", "m")
+
+
+def without_dead_nodes(nodes: Sequence[Node], live: set[str], reads: dict[int, list[Value]]) -> list[Node]:
+    """The nodes that some live value needs, in order; ``live`` grows by what they read."""
+    kept = []
+    for index in range(len(nodes) - 1, -1, -1):
+        node = nodes[index]
+        if isinstance(node, Island):
+            assigns = tuple(a for a in node.assigns if a.target.name in live)
+            if not assigns:
+                continue
+            node = replace(node, assigns=assigns)
+        elif node.target.name not in live:
+            continue
+        live.update(value.name for value in reads[index])
+        kept.append(node)
+    return kept[::-1]

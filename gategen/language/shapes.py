@@ -1,0 +1,106 @@
+"""Widths as integer-linear terms, and the solver that finds them from equalities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, order=True)
+class Width:
+    """The number of units of a vector: ``n``, ``4*n``, ``n + d``, ``3``.
+
+    Attributes:
+        terms: Pairs of width name and factor, by name.
+        constant: The number added to them.
+    """
+
+    terms: tuple[tuple[str, int], ...] = ()
+    constant: int = 0
+
+    @staticmethod
+    def of(name: str) -> Width:
+        """The width with this name."""
+        return Width(((name, 1),))
+
+    def __add__(self, other: Width) -> Width:
+        factors = dict(self.terms)
+        for name, factor in other.terms:
+            factors[name] = factors.get(name, 0) + factor
+        kept = tuple(sorted((name, factor) for name, factor in factors.items() if factor))
+        return Width(kept, self.constant + other.constant)
+
+    def times(self, factor: int) -> Width:
+        """The width multiplied by an integer."""
+        if factor == 0:
+            return Width()
+        return Width(tuple((name, n * factor) for name, n in self.terms), self.constant * factor)
+
+    def __sub__(self, other: Width) -> Width:
+        return self + other.times(-1)
+
+    def substitute(self, values: Mapping[str, Width]) -> Width:
+        """Replace names by widths."""
+        total = Width((), self.constant)
+        for name, factor in self.terms:
+            total = total + values.get(name, Width.of(name)).times(factor)
+        return total
+
+    def evaluate(self, sizes: Mapping[str, int]) -> int:
+        """The number, given one for every name."""
+        return self.constant + sum(factor * sizes[name] for name, factor in self.terms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The width names in this term."""
+        return tuple(name for name, _ in self.terms)
+
+    def __str__(self) -> str:
+        parts = [name if factor == 1 else f"{factor}*{name}" for name, factor in self.terms]
+        if self.constant or not parts:
+            parts.append(str(self.constant))
+        return " + ".join(parts).replace("+ -", "- ")
+
+
+Shape = tuple[Width, ...]
+"""``()`` a scalar, ``(n,)`` a vector, ``(n, d)`` a matrix with n rows."""
+
+
+@dataclass
+class WidthSolver:
+    """Collects equalities between widths; unknown names are solved for, rigid ones are not.
+
+    Attributes:
+        rigid: Names that a person declared; two of them are never equal.
+        order: Names to be kept rather than solved for, the dearest first.
+        solution: What each solved name stands for.
+    """
+
+    rigid: set[str] = field(default_factory=set)
+    order: Sequence[str] = ()
+    solution: dict[str, Width] = field(default_factory=dict)
+
+    def resolve(self, width: Width) -> Width:
+        """The width in unsolved names only."""
+        while any(name in self.solution for name in width.names):
+            width = width.substitute(self.solution)
+        return width
+
+    def equate(self, left: Width, right: Width) -> bool:
+        """Record that two widths are equal; False if they cannot be."""
+        difference = self.resolve(left) - self.resolve(right)
+        if not difference.terms:
+            return difference.constant == 0
+        signs = {factor > 0 for _, factor in difference.terms}
+        if difference.constant:
+            signs.add(difference.constant > 0)
+        # Widths are at least one, so a sum of terms of one sign is never zero.
+        if len(signs) == 1:
+            return False
+        place = {name: index for index, name in enumerate(self.order)}
+        terms = [(n, factor) for n, factor in difference.terms if n not in self.rigid and factor in (1, -1)]
+        if not terms:
+            return False
+        name, factor = max(terms, key=lambda term: place.get(term[0], len(place)))
+        self.solution[name] = (difference - Width(((name, factor),))).times(-factor)
+        return True

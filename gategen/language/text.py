@@ -1,0 +1,117 @@
+"""Expressions and cells back to text, in the author's order and with no parenthesis too many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import sympy
+from sympy import Add, Expr, Integer, Mul, Pow
+
+from gategen.language.functions import ElementWise
+from gategen.language.notation import At, Concat, Eq, MatVec, negated
+from gategen.language.roles import Declaration
+
+_COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(6)
+
+
+def number_text(number: Expr) -> str:
+    """A number in full precision, as Python reads it back."""
+    if isinstance(number, sympy.Integer):
+        return str(number)
+    if isinstance(number, sympy.Rational):
+        return f"{number.p} / {number.q}"
+    return repr(float(number))
+
+
+def expression_text(node: Expr, bare: frozenset[str] = frozenset()) -> str:
+    """An expression in the language; names in ``bare`` are written without ``[t]``."""
+    return _Writer(bare).write(node, 0)
+
+
+class _Writer:
+    """Writes one expression; a node is put in parentheses when its level is below the one needed."""
+
+    def __init__(self, bare: frozenset[str]) -> None:
+        self.bare = bare
+
+    def write(self, node: Expr, level: int) -> str:
+        own, text = self._written(node)
+        return f"({text})" if own < level else text
+
+    def _written(self, node: Expr) -> tuple[int, str]:
+        if isinstance(node, At):
+            return _ATOM, node.signal if node.offset == 0 and node.signal in self.bare else node.name
+        if isinstance(node, sympy.Symbol):
+            return _ATOM, node.name
+        if node.is_Number:
+            text = number_text(node)
+            return (_PRODUCT if "/" in text else _SUM if text.startswith("-") else _ATOM), text
+        if isinstance(node, MatVec):
+            weight, operand = node.args
+            return _PRODUCT, f"{self.write(weight, _ATOM)} @ {self.write(operand, _SIGN)}"
+        if isinstance(node, Concat):
+            return _ATOM, f"[{', '.join(self.write(argument, 0) for argument in node.args)}]"
+        if isinstance(node, ElementWise):
+            return self._function(node)
+        if isinstance(node, Add):
+            return _SUM, self._sum(node)
+        if isinstance(node, Pow) and not (node.exp.is_Number and node.exp.is_negative):
+            return _POWER, f"{self.write(node.base, _ATOM)}**{self.write(node.exp, _ATOM)}"
+        return self._product(node)
+
+    def _function(self, node: ElementWise) -> tuple[int, str]:
+        if node.row.infix:
+            left, right = (self.write(argument, _SUM) for argument in node.args)
+            return _COMPARISON, f"{left} {node.row.infix} {right}"
+        return _ATOM, f"{node.row.name}({', '.join(self.write(argument, 0) for argument in node.args)})"
+
+    def _sum(self, node: Add) -> str:
+        text = self.write(node.args[0], _SUM)
+        for term in node.args[1:]:
+            rest = negated(term)
+            text += (
+                f" - {self.write(rest, _PRODUCT)}" if rest is not None else f" + {self.write(term, _PRODUCT)}"
+            )
+        return text
+
+    def _product(self, node: Expr) -> tuple[int, str]:
+        rest = negated(node)
+        if rest is not None:
+            return _SIGN if rest.is_Symbol or rest.is_Function else _SUM, f"-{self.write(rest, _SIGN)}"
+        text = ""
+        for factor in node.args if isinstance(node, Mul) else (node,):
+            if isinstance(factor, Pow) and factor.exp.is_Number and factor.exp.is_negative:
+                below = factor.base if factor.exp == -1 else Pow(factor.base, -factor.exp, evaluate=False)
+                text = f"{text or '1'} / {self.write(below, _SIGN)}"
+            elif text:
+                text += f" * {self.write(factor, _SIGN)}"
+            else:
+                text = self.write(factor, _PRODUCT)
+        return _PRODUCT, text
+
+
+def equation_text(equation: Eq, bare: frozenset[str] = frozenset()) -> str:
+    """``left = right`` in the language."""
+    left = equation.left.signal if equation.bare else f"{equation.left.signal}[t]"
+    return f"{left} = {expression_text(equation.right, bare)}"
+
+
+def declaration_text(declaration: Declaration) -> str:
+    """``name: kind[dims] = value`` in the language."""
+    text = f"{declaration.name}: {declaration.kind}"
+    if declaration.dims is not None:
+        text += f"[{', '.join(map(str, declaration.dims))}]"
+    if declaration.value is not None:
+        value = declaration.value
+        text += f" = {number_text(Integer(int(value)) if value == int(value) else sympy.Float(value))}"
+    return text
+
+
+def cell_text(doc: str, declarations: Iterable[Declaration], equations: Iterable[Eq]) -> str:
+    """A whole cell as text that parses back to an equal one."""
+    equations = tuple(equations)
+    bare = frozenset(equation.left.signal for equation in equations if equation.bare)
+    parts = [f'"""{doc}"""'] if doc else []
+    parts += [declaration_text(declaration) for declaration in declarations]
+    parts += [equation_text(equation, bare) for equation in equations]
+    return "\n".join(parts) + "\n"

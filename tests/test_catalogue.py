@@ -1,0 +1,329 @@
+"""Published cells as declared text, with the shapes that inference must find.
+
+The shapes are given in the letters of the papers: n units, d inputs, o outputs, p projected units. Every cell
+says which of the language's widths each letter is.
+"""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+import gategen as gg
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell, its states by width letter, and ``shape: names; shape: names`` of its parameters."""
+
+    text: str
+    states: str
+    parameters: str
+    letters: dict[str, str] = field(default_factory=lambda: {"n": "n_h", "d": "n_x"})
+    outputs: tuple[str, ...] = ("h",)
+
+
+WITH_OUTPUT = {"n": "n_h", "d": "n_x", "o": "n_y"}
+
+CATALOGUE = {
+    "elman": Entry(
+        "h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)",
+        states="h:n",
+        parameters="n×n: U_h; n×d: W_h; n: b_h",
+    ),
+    "jordan": Entry(
+        """
+h = sigmoid(W_h @ x[t] + R_h @ y[t-1] + b_h)
+y[t] = sigmoid(V_y @ h + b_y)
+""",
+        states="y:o",
+        parameters="n×o: R_h; o×n: V_y; o: b_y; n×d: W_h; n: b_h",
+        letters=WITH_OUTPUT,
+        outputs=("y",),
+    ),
+    "irnn": Entry(
+        "h[t] = relu(W_h @ x[t] + U_h @ h[t-1] + b_h)",
+        states="h:n",
+        parameters="n×n: U_h; n×d: W_h; n: b_h",
+    ),
+    "indrnn": Entry(
+        "h[t] = relu(W_h @ x[t] + u_h*h[t-1] + b_h)",
+        states="h:n",
+        parameters="n×d: W_h; n: b_h u_h",
+    ),
+    "echo_state_network": Entry(
+        """
+W_h: frozen
+U_h: frozen
+b_h: frozen
+h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
+y[t] = V_y @ concat(x[t], h[t])
+""",
+        states="h:n",
+        parameters="o×d+n: V_y; n×n: U_h; n×d: W_h; n: b_h",
+        letters=WITH_OUTPUT,
+        outputs=("h", "y"),
+    ),
+    "leaky_echo_state_network": Entry(
+        """
+alpha: constant = 0.3
+W_h: frozen
+U_h: frozen
+R_h: frozen
+b_h: frozen
+hc = tanh(W_h @ x[t] + U_h @ h[t-1] + R_h @ y[t-1] + b_h)
+h[t] = (1 - alpha)*h[t-1] + alpha*hc
+y[t] = V_y @ concat(x[t], h[t])
+""",
+        states="h:n, y:o",
+        parameters="o×d+n: V_y; n×o: R_h; n×n: U_h; n×d: W_h; n: b_h",
+        letters=WITH_OUTPUT,
+        outputs=("y",),
+    ),
+    "ct_rnn": Entry(
+        """
+dt: constant = 0.1
+tau: vector = 1.0
+h[t] = h[t-1] + (dt/tau)*(-h[t-1] + tanh(W_h @ x[t] + U_h @ h[t-1] + b_h))
+""",
+        states="h:n",
+        parameters="n: tau b_h; n×n: U_h; n×d: W_h",
+    ),
+    "lstm_no_forget": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = c[t-1] + i*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_g U_i U_o; n×d: W_g W_i W_o; n: b_g b_i b_o",
+    ),
+    "lstm": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o",
+    ),
+    # Chrono initialisation: the graph of the LSTM, written as papers do, every gate with its time.
+    "chrono_lstm": Entry(
+        """
+i[t] = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o[t] = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g[t] = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f[t]*c[t-1] + i[t]*g[t]
+h[t] = o[t]*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o",
+    ),
+    "cifg": Entry(
+        """
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + (1 - f)*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_o; n×d: W_f W_g W_o; n: b_f b_g b_o",
+    ),
+    "peephole": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + b_o)
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o p_f p_i p_o",
+    ),
+    "peephole_full": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + P_i @ c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + P_f @ c[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + P_o @ c[t] + b_o)
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: P_i P_f P_o U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o",
+    ),
+    "no_input_gate": Entry(
+        """
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + b_o)
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_o; n×d: W_f W_g W_o; n: b_f b_g b_o p_f p_o",
+    ),
+    "no_forget_gate": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + b_i)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + b_o)
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_g U_i U_o; n×d: W_g W_i W_o; n: b_g b_i b_o p_i p_o",
+    ),
+    "no_output_gate": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+h[t] = tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i; n×d: W_f W_g W_i; n: b_f b_g b_i p_f p_i",
+    ),
+    "no_input_activation": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + b_f)
+g = W_g @ x[t] + U_g @ h[t-1] + b_g
+c[t] = f*c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + b_o)
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o p_f p_i p_o",
+    ),
+    "no_output_activation": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + b_o)
+h[t] = o*c[t]
+""",
+        states="h:n, c:n",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o p_f p_i p_o",
+    ),
+    "full_gate_recurrence": Entry(
+        """
+i[t] = sigmoid(W_i @ x[t] + U_i @ h[t-1] + p_i*c[t-1] + R_ii @ i[t-1] + R_fi @ f[t-1] + R_oi @ o[t-1] + b_i)
+f[t] = sigmoid(W_f @ x[t] + U_f @ h[t-1] + p_f*c[t-1] + R_if @ i[t-1] + R_ff @ f[t-1] + R_of @ o[t-1] + b_f)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+c[t] = f[t]*c[t-1] + i[t]*g
+o[t] = sigmoid(W_o @ x[t] + U_o @ h[t-1] + p_o*c[t] + R_io @ i[t-1] + R_fo @ f[t-1] + R_oo @ o[t-1] + b_o)
+h[t] = o[t]*tanh(c[t])
+""",
+        states="h:n, c:n, i:n, f:n, o:n",
+        parameters=(
+            "n×n: R_ii R_fi R_oi R_if R_ff R_of R_io R_fo R_oo U_f U_g U_i U_o; "
+            "n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o p_f p_i p_o"
+        ),
+    ),
+    "lstmp": Entry(
+        """
+i = sigmoid(W_i @ x[t] + R_i @ r[t-1] + p_i*c[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + R_f @ r[t-1] + p_f*c[t-1] + b_f)
+g = tanh(W_g @ x[t] + R_g @ r[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+o = sigmoid(W_o @ x[t] + R_o @ r[t-1] + p_o*c[t] + b_o)
+r[t] = P_r @ (o*tanh(c[t]))
+""",
+        states="r:p, c:n",
+        parameters="n×p: R_i R_f R_g R_o; p×n: P_r; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o p_f p_i p_o",
+        letters={"n": "n_c", "d": "n_x", "p": "n_r"},
+        outputs=("r",),
+    ),
+    "janet": Entry(
+        """
+beta: constant = 1.0
+s = W_f @ x[t] + U_f @ h[t-1] + b_f
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+h[t] = sigmoid(s)*h[t-1] + (1 - sigmoid(s - beta))*g
+""",
+        states="h:n",
+        parameters="n×n: U_f U_g; n×d: W_f W_g; n: b_f b_g",
+    ),
+    # The paper makes the mixed signal as wide as the state; the equations alone leave it free.
+    "multiplicative_lstm": Entry(
+        """
+U_m: weight[n, n]
+m = (W_m @ x[t])*(U_m @ h[t-1])
+i = sigmoid(W_i @ x[t] + V_i @ m + b_i)
+f = sigmoid(W_f @ x[t] + V_f @ m + b_f)
+o = sigmoid(W_o @ x[t] + V_o @ m + b_o)
+g = tanh(W_g @ x[t] + V_g @ m + b_g)
+c[t] = f*c[t-1] + i*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: V_i V_f V_o V_g U_m; n×d: W_f W_g W_i W_m W_o; n: b_f b_g b_i b_o",
+        letters={"n": "n", "d": "n_x"},
+    ),
+    "multiplicative_lstm_free": Entry(
+        """
+m = (W_m @ x[t])*(U_m @ h[t-1])
+i = sigmoid(W_i @ x[t] + V_i @ m + b_i)
+f = sigmoid(W_f @ x[t] + V_f @ m + b_f)
+o = sigmoid(W_o @ x[t] + V_o @ m + b_o)
+g = tanh(W_g @ x[t] + V_g @ m + b_g)
+c[t] = f*c[t-1] + i*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×k: V_i V_f V_o V_g; k×n: U_m; k×d: W_m; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o",
+        letters={"n": "n_h", "d": "n_x", "k": "n_m"},
+    ),
+}
+
+
+def axis(text, letters):
+    """The width an axis such as ``d+n`` stands for, its terms sorted: a sum has no order."""
+    return sorted(letters[letter] for letter in text.split("+"))
+
+
+def expected_parameters(entry):
+    return {
+        name: [axis(part, entry.letters) for part in shape.strip().split("×")]
+        for shape, names in (row.split(":") for row in entry.parameters.split(";"))
+        for name in names.split()
+    }
+
+
+def expected_states(entry):
+    pairs = (pair.split(":") for pair in entry.states.split(","))
+    return {name.strip(): [axis(letter, entry.letters)] for name, letter in pairs}
+
+
+def inferred(variables):
+    return {
+        name: [sorted(str(width).split(" + ")) for width in variable.shape]
+        for name, variable in variables.items()
+    }
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_inferred_shapes(name):
+    entry = CATALOGUE[name]
+    cell = gg.parse(entry.text, name=name)
+    assert inferred(cell.parameters) == expected_parameters(entry)
+    assert inferred(cell.states) == expected_states(entry)
+    assert sorted(cell.outputs) == sorted(entry.outputs)
+    assert inferred(cell.inputs) == {"x": [["n_x"]]}
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_text_form_comes_back(name):
+    cell = gg.parse(CATALOGUE[name].text, name=name)
+    assert gg.parse(str(cell), name=name) == cell
