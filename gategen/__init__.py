@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gategen.language.notation import Eq, signals, t, weights
     from gategen.pipeline import derive, load, parse
     from gategen.runtime import cache as cache
-    from gategen.runtime.kernel import compile
+    from gategen.runtime.compile import compile
 
 __version__ = "0.1.0"
 
@@ -51,7 +51,7 @@ _HOME = {
     "Cell": "language.cell",
     "Eq": "language.notation",
     "check": "check",
-    "compile": "runtime.kernel",
+    "compile": "runtime.compile",
     "derive": "pipeline",
     "load": "pipeline",
     "parse": "pipeline",

@@ -19,9 +19,6 @@ GREEK = frozenset(
 )
 """Names that print as Greek letters when they are the whole name before the first underscore."""
 
-SIGMOIDS = frozenset({"sigmoid", "hard_sigmoid"})
-"""Functions whose values lie between 0 and 1: what they compute is called a gate."""
-
 
 @dataclass(frozen=True)
 class Name:
@@ -96,12 +93,16 @@ class Total(Operator):
     """The total derivative of the first argument with respect to the second."""
 
 
+class Equality(Operator):
+    """An equation inside a line of text."""
+
+
 class Prime(Operator):
     """The derivative of a function, at the argument of the application given."""
 
 
-class Real(Operator):
-    """The space of real vectors or matrices with these widths."""
+class Dimensions(Operator):
+    """Widths along the axes of an array."""
 
 
 _SUM, _PRODUCT, _FACTOR, _POWER, _ATOM = range(1, 6)
@@ -232,7 +233,8 @@ class Printer(ABC):
         match node:
             case Transposed():
                 (inner,) = arguments
-                named = inner.is_Symbol or (isinstance(inner, Stacked) and inner.args[0].is_Symbol)
+                bare = inner.args[0] if isinstance(inner, Stacked) else inner
+                named = bare.is_Symbol or isinstance(bare, Ones)
                 return _ATOM, self.transposed(self.write(inner, _ATOM), plain=bool(named))
             case Stacked():
                 before, self.stacked = self.stacked, True
@@ -243,8 +245,8 @@ class Printer(ABC):
                 return _PRODUCT, self.chain([self.write(argument, _FACTOR) for argument in arguments])
             case Ones() | Identity():
                 return _ATOM, self.symbol("ones" if isinstance(node, Ones) else "identity")
-            case Real():
-                return _ATOM, self.space([self.write(argument, _FACTOR) for argument in arguments])
+            case Dimensions():
+                return _ATOM, self.dimensions([self.write(argument, _FACTOR) for argument in arguments])
             case Diagonal():
                 return _ATOM, self.call("diag", "", [self.write(arguments[0])])
             case OverSteps():
@@ -253,8 +255,10 @@ class Printer(ABC):
                 return _PRODUCT, self.over_units(self.write(arguments[0]))
             case Prime():
                 return _ATOM, self.prime(arguments[0])
+            case Equality():
+                return 0, self.equality(*(self.write(argument, _SUM) for argument in arguments))
         above, below = (self.write(argument, _ATOM) for argument in arguments)
-        return _PRODUCT, self.derivative(above, below, total=isinstance(node, Total))
+        return _ATOM, self.derivative(above, below, total=isinstance(node, Total))
 
     def choice(self, node: Expr) -> tuple[int, str]:
         """``where``: one row per condition, the innermost value last."""
@@ -294,11 +298,13 @@ class Printer(ABC):
     @abstractmethod
     def call(self, name: str, latex: str, arguments: list[str], mark: str = "") -> str: ...
     @abstractmethod
+    def equality(self, left: str, right: str) -> str: ...
+    @abstractmethod
     def comparison(self, left: str, sign: str, right: str) -> str: ...
     @abstractmethod
     def cases(self, rows: list[tuple[str, str]], otherwise: str) -> str: ...
     @abstractmethod
-    def space(self, widths: list[str]) -> str: ...
+    def dimensions(self, widths: list[str]) -> str: ...
     @abstractmethod
     def over_steps(self, text: str) -> str: ...
     @abstractmethod

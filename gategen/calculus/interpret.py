@@ -86,8 +86,8 @@ def forward(
     machine.run(plan.forward, machine.finish_step)
     program = plan.program
     final = {carry.state.name: machine.carried[carry.state.name] for carry in program.carries}
-    outputs = {v.name: np.where(machine.active, machine.arrays[v.name], 0) for v in program.outputs}
-    tape = {slot.value.name: machine.arrays[slot.value.name] for slot in plan.tape}
+    outputs = {v.name: np.where(machine.active, machine.read(v, _ALL), 0) for v in program.outputs}
+    tape = {slot.value.name: machine.read(slot.value, _ALL) for slot in plan.tape}
     return ForwardRun(outputs, final, tape)
 
 
@@ -220,6 +220,8 @@ class _Machine:
 
     def past_plane(self, state: Value, past: Value) -> Array:
         plane, start = self.arrays[state.name], self.initial[state.name][None]
+        if not len(plane):
+            return plane
         if self.plan.program.reverse:
             return np.concatenate([plane[1:], start])
         return np.concatenate([start, plane[:-1]])
@@ -227,8 +229,7 @@ class _Machine:
     def history_gradient(self, shift: Shift) -> Array:
         """The gradient of what an input was before the sequence: only the first step reads it."""
         program = self.plan.program
-        d_past = next((n.source for n in program.adjoint if _undoes(n, shift, program)), None)
-        moved = [n for n in program.adjoint if isinstance(n, Shift) and n.source == d_past]
+        moved = [n for n in program.adjoint if isinstance(n, Shift) and _undoes(n, shift, program)]
         result = np.zeros_like(self.initial[shift.source.name])
         for node in moved:
             plane = self.read(node.source, _ALL)
@@ -297,7 +298,7 @@ class _Machine:
         array[index] += value
 
     def _shift(self, node: Shift) -> None:
-        source = self.arrays[node.source.name]
+        source = self.read(node.source, _ALL)
         T = len(source)
         moved = np.zeros_like(source)
         history = self.initial.get(node.source.name)
@@ -319,11 +320,10 @@ def _columns(matrix: Array, block: Block | None, sizes: Mapping[str, int]) -> Ar
     return matrix[:, start : start + block.size.evaluate(sizes)]
 
 
-def _undoes(node: Node, shift: Shift, program: Program) -> bool:
-    """Whether a node hands the adjoint of a shifted input back to the input."""
-    if not isinstance(node, Shift) or node.offset != -shift.offset:
-        return False
-    return node.target == program.gradients.get(shift.source.name)
+def _undoes(node: Shift, shift: Shift, program: Program) -> bool:
+    """Whether a shift hands the adjoint of a shifted input back to the input."""
+    d_source = program.gradients.get(shift.source.name)
+    return node.offset == -shift.offset and node.target == d_source
 
 
 def _outer(left: Array, right: Array) -> Array:

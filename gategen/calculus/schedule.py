@@ -315,8 +315,8 @@ def fuse(plan: Schedule) -> Schedule:
 
 def product_text(weight: Value, operand: Value, transposed: bool) -> str:
     """``W @ v`` as an author would write it."""
-    left = f"T({weight.shown or weight.name})" if transposed else weight.shown or weight.name
-    return f"{left} @ {operand.shown or operand.name}"
+    left = f"T({weight.shown})" if transposed else weight.shown
+    return f"{left} @ {operand.name if operand.kind is Kind.ADJOINT else operand.shown}"
 
 
 def check_schedule(plan: Schedule) -> None:

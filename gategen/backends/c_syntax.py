@@ -1,0 +1,203 @@
+"""SymPy expressions as C99: literals, operators, and the functions that a kernel defines for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import sympy
+from sympy import Add, Expr, Mul, Pow
+
+from gategen.calculus.order import arrange
+from gategen.language.functions import FUNCTIONS, ElementWise
+from gategen.language.notation import negated, substitute
+
+_CHOICE, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)
+
+LIBRARY = {
+    "exp": "exp",
+    "expm1": "expm1",
+    "log": "log",
+    "log1p": "log1p",
+    "sqrt": "sqrt",
+    "sin": "sin",
+    "cos": "cos",
+    "tanh": "tanh",
+    "erf": "erf",
+    "abs": "fabs",
+    "floor": "floor",
+}
+"""Primitives that the C library has; the float32 spelling ends in f."""
+
+_SPELLED = {
+    "maximum": "return a > b || a != a ? a : b;",
+    "minimum": "return a < b || a != a ? a : b;",
+}
+"""Primitives that a kernel spells itself; a NaN argument gives a NaN."""
+
+_WORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int
+long register restrict return short signed sizeof static struct switch typedef union unsigned void
+volatile while asm typeof main NULL real acos acosh asin asinh atan atan2 atanh cbrt ceil copysign
+cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax fmin fmod frexp gamma hypot ilogb isfinite
+isinf isnan j0 j1 jn ldexp lgamma lgamma_r llrint llround log log10 log1p log2 logb lrint lround
+memcpy memset modf nan nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln
+scalbn signbit significand signgam sin sinh sqrt tan tanh tgamma trunc y0 y1 yn unix linux i386
+INFINITY NAN HUGE_VAL
+"""
+
+KEYWORDS = frozenset(_WORDS.split())
+"""Words that an author may use as names but C may not."""
+
+
+@dataclass
+class CWriter:
+    """Writes expressions in C for one dtype and remembers which functions they need.
+
+    Attributes:
+        single: float32 if true, else float64.
+        reference: How a value is read, by its name.
+        needed: Definitions of the functions used, in the order in which C must see them.
+    """
+
+    single: bool
+    reference: Callable[[str], str]
+    needed: dict[str, str] = field(default_factory=dict)
+
+    def write(self, node: Expr, level: int = 0) -> str:
+        """The expression; in parentheses if it binds weaker than ``level``."""
+        own, text = self._written(node)
+        return f"({text})" if own < level else text
+
+    def _written(self, node: Expr) -> tuple[int, str]:
+        if isinstance(node, sympy.Symbol):
+            return _ATOM, self.reference(node.name)
+        if node.is_Number or node is sympy.pi:
+            text = self.literal(node)
+            return (_PRODUCT if "/" in text else _SIGN if text.startswith("-") else _ATOM), text
+        if isinstance(node, ElementWise):
+            return self._function(node)
+        if isinstance(node, Add):
+            return _SUM, self._sum(node)
+        if isinstance(node, Pow) and not _is_divisor(node):
+            return self._power(node)
+        return self._product(node)
+
+    def literal(self, number: Expr) -> str:
+        """A number in full precision and of the right type."""
+        suffix = "f" if self.single else ""
+        if isinstance(number, sympy.Integer) and abs(int(number)) < 2**24:
+            return str(int(number))
+        if isinstance(number, sympy.Rational) and not isinstance(number, sympy.Integer):
+            below = int(number.q)
+            if below & (below - 1):
+                return f"{float(number.p)!r}{suffix} / {float(below)!r}{suffix}"
+        return f"{float(number)!r}{suffix}"
+
+    def _function(self, node: ElementWise) -> tuple[int, str]:
+        row = node.row
+        if row.infix:
+            left, right = (self.write(argument, _SUM) for argument in node.args)
+            return _COMPARISON, f"{left} {row.infix} {right}"
+        if row.name == "where":
+            condition, yes, no = node.args
+            text = f"{self.write(condition, _COMPARISON)} ? {self.write(yes, _SUM)} : {self.write(no, _SUM)}"
+            return _CHOICE, text
+        arguments = ", ".join(self.write(argument) for argument in node.args)
+        if row.name in LIBRARY:
+            return _ATOM, f"{LIBRARY[row.name]}{'f' if self.single else ''}({arguments})"
+        self.define(row.name)
+        return _ATOM, f"gg_{row.name}({arguments})"
+
+    def define(self, name: str) -> None:
+        """Take up the definition of a function that the C library does not have."""
+        if name in self.needed:
+            return
+        row = FUNCTIONS[name].row
+        letters = ("a", "b") if name in _SPELLED else ("x", "low", "high")
+        arguments = [sympy.Symbol(letter, real=True) for letter in letters[: row.arity]]
+        if name in _SPELLED:
+            body = [_SPELLED[name]]
+        else:
+            inner = CWriter(self.single, lambda symbol: symbol, self.needed)
+            body = inner.function_body(arrange(FUNCTIONS[name](*arguments).define(), {"x": 0}))
+        signature = ", ".join(f"real {argument}" for argument in arguments)
+        lines = "\n".join(f"    {line}" for line in body)
+        self.needed[name] = f"static inline real gg_{name}({signature})\n{{\n{lines}\n}}"
+
+    def function_body(self, expression: Expr) -> list[str]:
+        """Statements that return an expression, an exponential used twice computed once."""
+        repeated = [part for part in _calls(expression) if _calls(expression).count(part) > 1]
+        if not repeated:
+            return [f"return {self.write(expression)};"]
+        part = max(repeated, key=lambda call: len(str(call)))
+        name = sympy.Symbol("e", real=True)
+        statement = f"const real e = {self.write(part)};"
+        return [statement, f"return {self.write(substitute(expression, {part: name}))};"]
+
+    def _sum(self, node: Add) -> str:
+        text = self.write(node.args[0], _SUM)
+        for term in node.args[1:]:
+            rest = negated(term)
+            sign = "+" if rest is None else "-"
+            text += f" {sign} {self.write(term if rest is None else rest, _PRODUCT)}"
+        return text
+
+    def _power(self, node: Pow) -> tuple[int, str]:
+        exponent = node.exp
+        if isinstance(exponent, sympy.Integer) and exponent > 0:
+            if node.base.is_Symbol and exponent <= 3:
+                return _PRODUCT, " * ".join([self.write(node.base)] * int(exponent))
+            name = f"pow{int(exponent)}"
+            self.needed.setdefault(name, _integer_power(int(exponent)))
+            return _ATOM, f"gg_{name}({self.write(node.base)})"
+        function = "powf" if self.single else "pow"
+        return _ATOM, f"{function}({self.write(node.base)}, {self.literal(sympy.Float(exponent))})"
+
+    def _product(self, node: Expr) -> tuple[int, str]:
+        rest = negated(node)
+        if rest is not None:
+            return _SIGN, f"-{self.write(rest, _SIGN)}"
+        text = ""
+        for factor in node.args if isinstance(node, Mul) else (node,):
+            if _is_divisor(factor):
+                below = factor.base if factor.exp == -1 else Pow(factor.base, -factor.exp, evaluate=False)
+                text = f"{text or '1'} / {self.write(below, _SIGN)}"
+            elif text:
+                text += f" * {self.write(factor, _SIGN)}"
+            else:
+                text = self.write(factor, _PRODUCT)
+        return _PRODUCT, text
+
+
+def _is_divisor(node: Expr) -> bool:
+    return isinstance(node, Pow) and node.exp.is_Number and bool(node.exp.is_negative)
+
+
+def _integer_power(exponent: int) -> str:
+    """A power as products, by repeated squaring."""
+    lines: list[str] = []
+    result, square = "", "x"
+    bits = bin(exponent)[:1:-1]
+    for index, bit in enumerate(bits):
+        if index:
+            lines.append(f"    const real x{2**index} = {square} * {square};")
+            square = f"x{2**index}"
+        if bit == "1":
+            result = f"{result} * {square}" if result else square
+    body = "\n".join([*lines, f"    return {result};"])
+    return f"static inline real gg_pow{exponent}(real x)\n{{\n{body}\n}}"
+
+
+def _calls(expression: Expr) -> list[Expr]:
+    inner = [call for argument in expression.args for call in _calls(argument)]
+    dear = isinstance(expression, ElementWise) and expression.row.name in LIBRARY
+    return [*inner, expression] if dear else inner
+
+
+def c_name(wanted: str, taken: Mapping[str, str] | set[str]) -> str:
+    """A name that C allows and nothing else has; it gives way with a suffix."""
+    name = f"{wanted}_" if wanted in KEYWORDS else wanted
+    while name in taken:
+        name += "_"
+    return name

@@ -1,0 +1,130 @@
+"""The derivation as plain text for the terminal, in the notation of the language."""
+
+from __future__ import annotations
+
+from sympy import Expr
+
+from gategen.backends.document import Line, document as derivation
+from gategen.backends.formula import Name, Printer
+from gategen.backends.render import render
+from gategen.backends.view import Markup, view
+from gategen.calculus.ir import Program
+from gategen.language.cell import Cell
+from gategen.language.text import number_text
+
+
+def document(cell: Cell, program: Program) -> str:
+    """The derivation of a cell as plain text."""
+    made = derivation(cell, program)
+    return render("text/derivation.txt.j2", view(made, TextMarkup(TextPrinter(made.names))))
+
+
+class TextPrinter(Printer):
+    """Formulas as an author types them."""
+
+    def name(self, name: Name) -> str:
+        """The author's spelling."""
+        shown = name.shown if name.formula is None else self.write(name.formula)
+        return f"∂ℓ/∂{shown}" if name.arriving else f"δ{shown}" if name.adjoint else shown
+
+    def number(self, number: Expr) -> str:
+        """A number in full precision."""
+        text = number_text(number)
+        return f"({text})" if "/" in text else text
+
+    def symbol(self, meaning: str) -> str:
+        """The vector of ones, the identity."""
+        return {"ones": "1", "identity": "I"}[meaning]
+
+    def parentheses(self, text: str) -> str:
+        """Round ones."""
+        return f"({text})"
+
+    def add(self, left: str, right: str, negative: bool) -> str:
+        """A term more."""
+        return f"{left} {'-' if negative else '+'} {right}"
+
+    def times(self, left: str, right: str, element_wise: bool) -> str:
+        """All products per element look alike."""
+        return f"{left} * {right}"
+
+    def chain(self, parts: list[str]) -> str:
+        """Matrix products."""
+        return " @ ".join(parts)
+
+    def fraction(self, above: str, below: Expr) -> str:
+        """On one line."""
+        return f"{above} / {self.write(below, 3)}"
+
+    def power(self, base: str, exponent: str) -> str:
+        """As in Python."""
+        return f"{base}**{exponent}"
+
+    def transposed(self, text: str, plain: bool) -> str:
+        """With a letter, as the language has no sign for it."""
+        return f"{text}^T" if plain else f"({text})^T"
+
+    def concatenation(self, parts: list[str]) -> str:
+        """As in the language."""
+        return f"[{', '.join(parts)}]"
+
+    def call(self, name: str, latex: str, arguments: list[str], mark: str = "") -> str:
+        """A function applied."""
+        return f"{name}{mark}({', '.join(arguments)})"
+
+    def equality(self, left: str, right: str) -> str:
+        """An equation in a line of text."""
+        return f"{left} = {right}"
+
+    def comparison(self, left: str, sign: str, right: str) -> str:
+        """A condition."""
+        return f"{left} {sign} {right}"
+
+    def cases(self, rows: list[tuple[str, str]], otherwise: str) -> str:
+        """As in the language."""
+        for value, condition in reversed(rows):
+            otherwise = f"where({condition}, {value}, {otherwise})"
+        return otherwise
+
+    def dimensions(self, widths: list[str]) -> str:
+        """Widths with a cross between them."""
+        return " x ".join(widths) or "1"
+
+    def over_steps(self, text: str) -> str:
+        """A sum over t."""
+        return f"sum over t of {text}"
+
+    def over_units(self, text: str) -> str:
+        """A sum over the units."""
+        return f"sum({text})"
+
+    def derivative(self, above: str, below: str, total: bool) -> str:
+        """With a stroke."""
+        return f"d{above}/d{below}" if total else f"∂{above}/∂{below}"
+
+
+class TextMarkup(Markup):
+    """Nothing to mark up."""
+
+    def text(self, text: str) -> str:
+        """Text without signs that steer a terminal."""
+        return "".join(sign if sign.isprintable() else " " for sign in text)
+
+    def inline(self, formula: str) -> str:
+        """As it is."""
+        return formula
+
+    def line(self, line: Line) -> str:
+        """One equation."""
+        number = f"({line.number}) " if line.number else ""
+        sign = "+=" if line.adds else "="
+        return f"  {number}{self.printer.write(line.left)} {sign} {self.printer.write(line.right)}"
+
+    def display(self, lines: list[str]) -> str:
+        """One below the other."""
+        return "\n".join(lines)
+
+    def row(self, cells: list[str]) -> str:
+        """Columns that mostly line up."""
+        *before, last = cells
+        return "  " + " ".join(cell.ljust(27) for cell in before) + f" {last}"

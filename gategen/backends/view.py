@@ -1,0 +1,138 @@
+"""A document as ready strings: the fields that its templates lay out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from gategen.backends.document import Document, Line, Prose, Row, Step
+from gategen.backends.formula import Printer
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step; an empty string where there is nothing to print."""
+
+    heading: str
+    reason: str
+    lines: str
+
+
+@dataclass(frozen=True)
+class View:
+    """The fields of the templates ``derivation.*``; see `Document` for what they hold.
+
+    Attributes:
+        before: The step whose states a step reads, ``t-1`` or ``t+1``.
+        after: The step that reads this step's states.
+        first: The step that runs first.
+        last: The step that runs last.
+    """
+
+    name: str
+    title: str
+    citation: tuple[str, ...]
+    before: str
+    after: str
+    first: str
+    last: str
+    symbols: tuple[str, ...]
+    functions: tuple[str, ...]
+    equations: str
+    inner: str
+    arriving: str
+    steps: tuple[StepView, ...]
+    carried: str
+    gradients: str
+    batch: str
+    jacobian: str
+    cost: tuple[str, ...]
+    total: str
+    stored: tuple[str, ...]
+    storage: str
+    warnings: tuple[str, ...]
+
+
+class Markup(ABC):
+    """How one target writes text, formulas in text, equations and rows of tables."""
+
+    def __init__(self, printer: Printer) -> None:
+        self.printer = printer
+
+    @abstractmethod
+    def text(self, text: str) -> str:
+        """Plain text, with everything special to the target escaped."""
+
+    @abstractmethod
+    def inline(self, formula: str) -> str:
+        """A formula within a line of text."""
+
+    @abstractmethod
+    def line(self, line: Line) -> str:
+        """One equation, aligned at its sign."""
+
+    @abstractmethod
+    def display(self, lines: list[str]) -> str:
+        """Equations on lines of their own."""
+
+    @abstractmethod
+    def row(self, cells: list[str]) -> str:
+        """One row of a table."""
+
+    def since(self, line: Line) -> str:
+        """``Since ...,`` with an equation."""
+        left, right = (self.printer.write(side) for side in (line.left, line.right))
+        return f"Since {self.inline(f'{left} = {right}')}, "
+
+    def prose(self, prose: Prose) -> str:
+        """Text with formulas in it."""
+        return "".join(
+            self.text(piece) if isinstance(piece, str) else self.inline(self.printer.write(piece))
+            for piece in prose
+        )
+
+
+def view(document: Document, markup: Markup) -> View:
+    """All strings of a document."""
+
+    def lines(given: tuple[Line, ...]) -> str:
+        return markup.display([markup.line(line) for line in given]) if given else ""
+
+    def rows(given: tuple[Row, ...]) -> tuple[str, ...]:
+        return tuple(markup.row([markup.prose(cell) for cell in row]) for row in given)
+
+    reverse = document.reverse
+    return View(
+        # A name from the Python interface could hold a line break and so leave the comment it stands in.
+        name=" ".join(document.name.split()),
+        title=markup.text(document.title),
+        citation=tuple(map(markup.text, document.citation)),
+        before="t+1" if reverse else "t-1",
+        after="t-1" if reverse else "t+1",
+        first="T-1" if reverse else "0",
+        last="0" if reverse else "T-1",
+        symbols=rows(document.symbols),
+        functions=rows(document.functions),
+        equations=lines(document.equations),
+        inner=lines(document.inner),
+        arriving=lines(document.arriving),
+        steps=tuple(
+            StepView(step.heading, _sentence(step, markup), lines(step.lines))
+            for step in document.steps
+        ),
+        carried=lines(document.carried),
+        gradients=lines(document.gradients),
+        batch=lines(document.batch),
+        jacobian=lines(document.jacobian),
+        cost=rows(document.cost),
+        total=markup.prose(document.total),
+        stored=rows(document.stored),
+        storage=markup.prose(document.storage),
+        warnings=tuple(map(markup.text, document.warnings)),
+    )
+
+
+
+def _sentence(step: Step, markup: Markup) -> str:
+    reason = markup.prose(step.reason)
+    return reason if step.equation is None else markup.since(step.equation) + reason

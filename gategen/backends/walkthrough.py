@@ -1,0 +1,303 @@
+"""A `Program` as the steps a person would write down: what each value receives, and by which derivative.
+
+Nothing is derived here. Every derivative is read off the program's adjoint: an adjoint line is linear in
+the adjoint that it hands on, so its factor is the partial derivative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import sympy
+from sympy import Expr, Integer
+
+from gategen.backends.formula import (
+    Chain,
+    Diagonal,
+    Identity,
+    Ones,
+    OverUnits,
+    Stacked,
+    Total,
+    Transposed,
+    add_all,
+)
+from gategen.backends.naming import Columns, names_of, primal_shown
+from gategen.calculus.ir import (
+    Assign,
+    Contract,
+    Island,
+    Kind,
+    Node,
+    OuterRows,
+    Product,
+    Program,
+    Reduce,
+    Shift,
+    SumRows,
+    Value,
+    flatten,
+    writes,
+)
+from gategen.calculus.order import arrange
+from gategen.language.cell import Cell
+from gategen.language.notation import evaluate
+
+_CHAIN_LENGTH = 6
+"""Factors up to which a product is written out instead of getting a name of its own."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """``left = right``, or ``left += right``; ``number`` is the author's equation."""
+
+    left: Expr
+    right: Expr
+    adds: bool = False
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Edge:
+    """What a value receives because another was computed from it.
+
+    Attributes:
+        read: The value that receives.
+        line: The adjoint line.
+        factor: The derivative as one factor of a Jacobian.
+        partial: The derivative per unit; None where a matrix is the derivative.
+        stacked: The right side over a batch, rows being sequences; None where it is element-wise.
+        weight: The matrix through which, or to which, the adjoint goes.
+        summed: Whether the contributions of all units are summed.
+    """
+
+    read: Value
+    line: Line
+    factor: Expr
+    partial: Expr | None = None
+    stacked: Expr | None = None
+    weight: Value | None = None
+    summed: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One forward node with everything that it hands back.
+
+    Attributes:
+        node: The forward node.
+        target: The value it computes.
+        d_target: The adjoint that arrives; None if none does.
+        equation: The node as an equation.
+        edges: Signals first, then parameters.
+    """
+
+    node: Island | Contract
+    target: Value
+    d_target: Value | None
+    equation: Line
+    edges: tuple[Edge, ...]
+
+    @property
+    def origin(self) -> int:
+        """Index of the author's equation."""
+        return self.node.assigns[0].origin if isinstance(self.node, Island) else self.node.origin
+
+
+class Walkthrough:
+    """A program read as a derivation.
+
+    Attributes:
+        names: How its symbols are written.
+        columns: The groups of columns of its weights.
+        setup: What is computed once, in forward order.
+        step: The parts of a step, in forward order.
+    """
+
+    def __init__(self, cell: Cell, program: Program) -> None:
+        self.cell = cell
+        self.program = program
+        self.names = names_of(cell, program)
+        self.columns = Columns(self.names)
+        self._seen: set[str] = set()
+        values = program.values.values()
+        primals = {v.shown: v for v in values if v.kind not in (Kind.ADJOINT, Kind.GRADIENT, Kind.SEED)}
+        self._primal = {v.name: primals[primal_shown(v)] for v in values if v.name not in _names(primals)}
+        self._adjoint = {
+            primal.name: program.values[name]
+            for name, primal in self._primal.items()
+            if program.values[name].kind is not Kind.SEED
+        }
+        self._position = {v.name: i for i, v in enumerate(primals.values())}
+        self._accumulated = self._always_added()
+        self.step = self._parts(program.step, program.adjoint)
+        self.setup = self._parts(program.setup, program.setup_adjoint)
+
+    def _always_added(self) -> set[str]:
+        """Values to whose adjoint other steps, or the sum over steps, contribute too."""
+        shifted = {node.source.name for node in self.program.step if isinstance(node, Shift)}
+        per_step = (writes(node) for node in self.program.adjoint)
+        gradients = {v.name for group in per_step for v in group if v.kind is Kind.GRADIENT}
+        kinds = (Kind.STATE, Kind.PAST, Kind.SHIFTED)
+        seeded = {value.name for value in self.program.outputs}
+        return {
+            primal.name
+            for name, primal in self._primal.items()
+            if primal.kind in kinds or primal.name in shifted | seeded or name in gradients
+        }
+
+    def _parts(self, forward: Iterable[Node], backward: Iterable[Node]) -> tuple[Part, ...]:
+        adjoint_nodes = list(flatten(backward))
+        made = []
+        for node in reversed(list(flatten(forward))):
+            if isinstance(node, (Island, Contract)):
+                made.append(self._part(node, adjoint_nodes))
+        return tuple(reversed(made))
+
+    def _part(self, node: Island | Contract, adjoint_nodes: list[Node]) -> Part:
+        (target,) = writes(node)
+        d_target = self.adjoint_of(target)
+        part = Part(node, target, d_target, Line(target.symbol, self._right(node)), ())
+        if d_target is None:
+            return part
+        reads = {value.name for value in self.program.reads(node)}
+        edges = [self._share(value, d_target) for value in self._sharing(node, d_target)]
+        for back in adjoint_nodes:
+            (receiver,) = writes(back)
+            primal = self._primal[receiver.name]
+            if primal.name in reads and _hands_on(back, d_target, part.origin):
+                edges.append(self._edge(back, d_target, primal))
+        return replace(part, edges=tuple(sorted(edges, key=lambda edge: edge.read.timeless)))
+
+    def adjoint_of(self, value: Value) -> Value | None:
+        """The adjoint of a value: its own, or the one of the sum whose term it is; None if it is zero."""
+        found = self._adjoint.get(value.name)
+        if found is not None or value.kind not in (Kind.LOCAL, Kind.DERIVED):
+            return found
+        for node in flatten((*self.program.setup, *self.program.step)):
+            if isinstance(node, Island) and value in self.program.reads(node):
+                (assign,) = node.assigns
+                same = sympy.diff(evaluate(assign.expr), value.symbol) == 1
+                return self.adjoint_of(assign.target) if same else None
+        return None
+
+    def _sharing(self, node: Island | Contract, d_target: Value) -> Iterator[Value]:
+        if isinstance(node, Island):
+            for value in self.program.reads(node):
+                if value.name not in self._adjoint and self.adjoint_of(value) == d_target:
+                    yield value
+
+    def _share(self, value: Value, d_target: Value) -> Edge:
+        name = replace(self.names.table[value.name], adjoint=True)
+        left = self.names.add(f"d {value.shown}", name)
+        return Edge(value, Line(left, d_target.symbol), Identity(), Integer(1))
+
+    def _right(self, node: Island | Contract) -> Expr:
+        if isinstance(node, Island):
+            return node.assigns[0].expr
+        products = [Chain(self._matrix(p), p.operand.symbol) for p in node.products]
+        return add_all([*products, *(value.symbol for value in node.addends)])
+
+    def _matrix(self, product: Product) -> Expr:
+        symbol = self.columns.symbol(product.weight, product.block)
+        return Transposed(symbol) if product.transposed else symbol
+
+    def _edge(self, back: Node, d_target: Value, primal: Value) -> Edge:
+        (receiver,) = writes(back)
+        adds = primal.name in self._seen or primal.name in self._accumulated
+        self._seen.add(primal.name)
+        left = receiver.symbol
+        match back:
+            case Contract(products=(product,)):
+                line = Line(left, Chain(self._matrix(product), d_target.symbol), adds)
+                matrix = self.columns.symbol(product.weight, product.block)
+                stacked = Chain(Stacked(d_target.symbol), matrix)
+                return Edge(primal, line, matrix, stacked=stacked, weight=product.weight)
+            case OuterRows():
+                left = self.columns.symbol(receiver, back.block)
+                line = Line(left, Chain(back.left.symbol, Transposed(back.right.symbol)), adds)
+                stacked = Chain(Transposed(Stacked(back.left.symbol)), Stacked(back.right.symbol))
+                return Edge(primal, line, Identity(), stacked=stacked, weight=primal)
+            case Island(assigns=(assign,)):
+                partial = assign.partial if assign.partial is not None else Integer(1)
+                return Edge(primal, Line(left, assign.expr, adds), self._diagonal(partial, primal), partial)
+            case Reduce() | SumRows():
+                return self._summed_edge(back, d_target, primal, adds)
+        raise AssertionError(f"{back} hands nothing on")
+
+    def _diagonal(self, partial: Expr, primal: Value) -> Expr:
+        if partial == 1:
+            return Identity()
+        return Diagonal(partial) if primal.shape else partial
+
+    def _summed_edge(self, back: Reduce | SumRows, d_target: Value, primal: Value, adds: bool) -> Edge:
+        partial = arrange(sympy.diff(evaluate(back.expr), d_target.symbol), self._position)
+        over_units = not primal.shape and bool(back.shape)
+        right = OverUnits(back.expr) if over_units else back.expr
+        rows = Stacked(back.expr)
+        stacked = Chain(Transposed(rows), Ones())
+        if not primal.shape:
+            stacked = Chain(Transposed(Ones()), rows, Ones()) if over_units else Chain(Transposed(Ones()), rows)
+        column = Chain(partial, Ones()) if over_units and self.names.rank(partial) == 0 else partial
+        factor = column if over_units else self._diagonal(partial, primal)
+        line = Line(back.target.symbol, right, adds)
+        is_parameter = isinstance(back, SumRows)
+        return Edge(primal, line, factor, partial, stacked if is_parameter else None, summed=over_units)
+
+    def jacobian(self, past: Value) -> list[Line]:
+        """The derivative of every new state with respect to ``past``, one factor per node along each path."""
+        rows: dict[str, list[tuple[Expr, ...]]] = {past.name: [()]}
+        values = {past.name: past}
+        for part in self.step:
+            row = [
+                (*_without_identity(edge.factor), *self._tail(edge.read, rows, past))
+                for edge in part.edges
+                if edge.read.name in rows
+            ]
+            if row:
+                rows[part.target.name], values[part.target.name] = row, part.target
+        states = [carry.state.name for carry in self.program.carries if carry.state.name in rows]
+        needed, lines = list(states), []
+        for name in needed:
+            lines.append(Line(Total(values[name].symbol, past.symbol), add_all([_product(r) for r in rows[name]])))
+            for factor in (factor for row in rows[name] for factor in row):
+                if isinstance(factor, Total) and factor.args[0].name not in needed:
+                    needed.append(factor.args[0].name)
+        return lines
+
+    def _tail(
+        self, read: Value, rows: dict[str, list[tuple[Expr, ...]]], past: Value
+    ) -> tuple[Expr, ...]:
+        row = rows[read.name]
+        if len(row) == 1 and len(row[0]) < _CHAIN_LENGTH:
+            return row[0]
+        return (Total(read.symbol, past.symbol),)
+
+
+def _names(values: dict[str, Value]) -> set[str]:
+    return {value.name for value in values.values()}
+
+
+def _hands_on(back: Node, d_target: Value, origin: int) -> bool:
+    """Whether an adjoint node hands ``d_target`` on because of equation ``origin``."""
+    match back:
+        case Island(assigns=(Assign(origin=found, source=source),)):
+            return found == origin and source == d_target
+        case Contract(products=(product,), origin=found):
+            return found == origin and product.operand == d_target
+        case OuterRows(left=left, origin=found):
+            return found == origin and left == d_target
+        case Reduce(expr=expr, origin=found) | SumRows(expr=expr, origin=found):
+            return found == origin and d_target.symbol in expr.free_symbols
+    return False
+
+
+def _without_identity(factor: Expr) -> tuple[Expr, ...]:
+    return () if isinstance(factor, Identity) else (factor,)
+
+
+def _product(row: tuple[Expr, ...]) -> Expr:
+    if not row:
+        return Identity()
+    return row[0] if len(row) == 1 else Chain(*row)

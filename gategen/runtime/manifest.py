@@ -1,0 +1,167 @@
+"""What a kernel is, as data: the names, shapes and warnings of a cell, kept as JSON beside its binary.
+
+A warm start reads nothing else, so this module knows neither SymPy nor NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from gategen.language.shapes import Shape, Width
+
+TIME = Width.of("T")
+BATCH = Width.of("B")
+ONE = Width((), 1)
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of a kernel, such as an output.
+
+    Attributes:
+        name: The author's name, the key in every dict: ``U_h[0]``.
+        member: The name as an identifier, the member of every C struct: ``U_h_0``.
+        shape: ``()`` a scalar, ``(n,)`` a vector, ``(n, d)`` a matrix.
+    """
+
+    name: str
+    member: str
+    shape: Shape
+
+    @property
+    def units(self) -> Shape:
+        """The axes of one step: those of the shape, and one axis of width 1 for a scalar."""
+        return self.shape or (ONE,)
+
+    def plane(self, batched: bool = True) -> Shape:
+        """The shape over all steps, (T, B, width); without a batch (T, width)."""
+        return (TIME, BATCH, *self.units) if batched else (TIME, *self.units)
+
+    def carried(self, batched: bool = True) -> Shape:
+        """The shape before the first and after the last step, (B, width); without a batch (width,)."""
+        return (BATCH, *self.units) if batched else self.units
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        shape = [{"terms": dict(width.terms), "constant": width.constant} for width in self.shape]
+        return {**{f.name: getattr(self, f.name) for f in fields(self)}, "shape": shape}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` made."""
+        shape = tuple(Width(tuple(sorted(w["terms"].items())), w["constant"]) for w in data["shape"])
+        return cls(**{**data, "shape": shape})
+
+
+@dataclass(frozen=True)
+class InputSpec(ArraySpec):
+    """An input, (T, B, width).
+
+    Attributes:
+        history: Whether a step reads the input of the step before it, so that the first step reads
+            ``initial[name]``, (B, width).
+    """
+
+    history: bool = False
+
+
+@dataclass(frozen=True)
+class StateSpec(ArraySpec):
+    """A state, (B, width) before the first and after the last step.
+
+    Attributes:
+        initial: What fills it before the first step if the caller gives nothing.
+    """
+
+    initial: float = 0.0
+
+
+@dataclass(frozen=True)
+class ParameterSpec(ArraySpec):
+    """A parameter, of its own shape.
+
+    Attributes:
+        kind: A frozen parameter gets no gradient.
+        value: The first value that the author declared.
+        multiplied: Whether it scales something, so that its neutral value is one.
+    """
+
+    kind: Literal["parameter", "frozen"] = "parameter"
+    value: float | None = None
+    multiplied: bool = False
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that running a kernel takes besides its code.
+
+    Attributes:
+        cell: The cell's name.
+        dtype: Of every array but ``lengths``.
+        backend: The rendering of the code.
+        widths: For every width its name and the vectors that have it, in the order of the C struct of sizes.
+        inputs: What is read per step.
+        states: What is carried from step to step.
+        outputs: What a run gives back per step.
+        parameters: In the author's order.
+        reverse: Whether the cell runs from right to left.
+        warnings: What to tell the user once per compilation.
+    """
+
+    cell: str
+    dtype: Literal["float32", "float64"]
+    backend: str
+    widths: Mapping[str, tuple[str, ...]]
+    inputs: tuple[InputSpec, ...]
+    states: tuple[StateSpec, ...]
+    outputs: tuple[ArraySpec, ...]
+    parameters: tuple[ParameterSpec, ...]
+    reverse: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def history(self) -> tuple[InputSpec, ...]:
+        """The inputs whose past is read."""
+        return tuple(spec for spec in self.inputs if spec.history)
+
+    @cached_property
+    def carried(self) -> tuple[ArraySpec, ...]:
+        """What a run starts from and ends with: the states, then the inputs whose past is read."""
+        return (*self.states, *self.history)
+
+    @cached_property
+    def learned(self) -> tuple[ParameterSpec, ...]:
+        """The parameters that get a gradient."""
+        return tuple(spec for spec in self.parameters if spec.kind != "frozen")
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; widths as pairs, because their order counts and files sort keys."""
+        return {
+            **asdict(self),
+            "widths": [[name, list(members)] for name, members in self.widths.items()],
+            "warnings": list(self.warnings),
+            **{part: [spec.to_json() for spec in getattr(self, part)] for part in _PARTS},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Manifest:
+        """What `to_json` made."""
+        parts = {part: tuple(kind.from_json(spec) for spec in data[part]) for part, kind in _PARTS.items()}
+        widths = {name: tuple(members) for name, members in data["widths"]}
+        return cls(**{**data, "widths": widths, "warnings": tuple(data["warnings"]), **parts})
+
+
+_PARTS: dict[str, type[ArraySpec]] = {
+    "inputs": InputSpec,
+    "states": StateSpec,
+    "outputs": ArraySpec,
+    "parameters": ParameterSpec,
+}
+
+
+def evaluate(shape: Shape, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape in numbers, given one for every width name."""
+    return tuple(width.evaluate(sizes) for width in shape)
