@@ -117,7 +117,7 @@ int gg_toy_forward_KIND(const gg_toy_dims *, const gg_toy_params_KIND *, const g
 int gg_toy_backward_KIND(const gg_toy_dims *, const gg_toy_params_KIND *, const gg_toy_inputs_KIND *,
                          const gg_toy_outputs_KIND *, REAL *tape, const gg_toy_params_KIND *,
                          const gg_toy_inputs_KIND *, void *work);
-int64_t gg_toy_tape_size(const gg_toy_dims *);
+int64_t gg_toy_tape_size_KIND(const gg_toy_dims *);
 int64_t gg_toy_work_size_KIND(const gg_toy_dims *);
 """
 
@@ -126,7 +126,7 @@ SOURCE = """
 #include <stdint.h>
 #include <string.h>
 DECLARATIONS
-int64_t gg_toy_tape_size(const gg_toy_dims *d) { return d->T * d->B * d->n_h; }
+int64_t gg_toy_tape_size_KIND(const gg_toy_dims *d) { return d->T * d->B * d->n_h; }
 int64_t gg_toy_work_size_KIND(const gg_toy_dims *d) { return (d->n_x + d->n_h) * (int64_t)sizeof(REAL); }
 
 static const REAL *past(const gg_toy_inputs_KIND *in, const gg_toy_dims *d, int64_t t, int64_t b)

@@ -26,7 +26,7 @@ from gategen.backends.formula import (
 from gategen.backends.naming import width_formula
 from gategen.backends.reasons import Nouns, Prose, arguments, listed, reason
 from gategen.backends.walkthrough import Edge, Line, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Program, Value, flatten
+from gategen.calculus.ir import Contract, Island, Kind, Program, flatten
 from gategen.calculus.order import arrange
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
@@ -118,9 +118,7 @@ def document(cell: Cell, program: Program) -> Document:
         names=walk.names,
         symbols=tuple(_symbols(walk, nouns)),
         functions=tuple(_functions(walk)),
-        equations=tuple(
-            Line(e.left, e.right, number=i) for i, e in enumerate(cell.roles.equations, 1)
-        ),
+        equations=tuple(Line(e.left, e.right, number=i) for i, e in enumerate(cell.roles.equations, 1)),
         inner=tuple(p.equation for p in (*walk.setup, *walk.step) if _is_inner(p, walk, nouns)),
         arriving=tuple(_arriving(walk)),
         steps=(*_steps(walk, walk.step, nouns), *_steps(walk, walk.setup, nouns)),
@@ -162,8 +160,12 @@ def _symbols(walk: Walkthrough, nouns: Nouns) -> Iterable[Row]:
                 if product.block is not None:
                     symbol = walk.columns.symbol(product.weight, product.block)
                     shape = (product.weight.shape[0], product.block.size)
-                    meaning = ("columns of ", product.weight.symbol, " that meet ", product.operand.symbol)
-                    yield (symbol,), meaning, (Dimensions(*map(width_formula, shape)),)
+                    whole, operand = product.weight.symbol, product.operand.symbol
+                    yield (
+                        (symbol,),
+                        ("columns of ", whole, " that meet ", operand),
+                        (Dimensions(*map(width_formula, shape)),),
+                    )
 
 
 _MEANINGS = {
@@ -307,9 +309,13 @@ def _element_row(row: cost.ElementCost) -> Row:
     """Element-wise work, in operations and function values."""
     work = []
     for operations, functions in (row.forward, row.backward):
-        text = f"{operations} operations" + (f", {functions} functions" if functions else "")
-        work.append((text,))
+        text = _counted(operations, "operation")
+        work.append((f"{text}, {_counted(functions, 'function')}" if functions else text,))
     return ("each of ", row.width, " units"), *work
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _total(products: list[cost.ProductCost]) -> Prose:
@@ -332,7 +338,10 @@ def _plane(names: Names, width: Expr) -> Expr:
 def _storage(program: Program, stored: list[cost.Stored], names: Names) -> Prose:
     """The planes that a run keeps; inputs are the caller's, and a past state is the state's plane."""
     states = {carry.past.name: carry.state for carry in program.carries}
-    kept = {states.get(row.value.name, row.value).name: row.value.width for row in stored
-            if row.value.kind not in (Kind.INPUT, Kind.SHIFTED)}
+    kept = {
+        states.get(row.value.name, row.value).name: row.value.width
+        for row in stored
+        if row.value.kind not in (Kind.INPUT, Kind.SHIFTED)
+    }
     total = cost.ordered(sum((width_formula(width) for width in kept.values()), sympy.Integer(0)))
     return ("Besides the inputs these are at most ", total, " numbers per step and sequence.")

@@ -8,10 +8,12 @@ from itertools import pairwise
 
 from sympy import Expr
 
-from gategen.backends.document import Line, document as derivation
-from gategen.backends.formula import GREEK, Name, Printer
+from gategen.backends.document import document as derivation
+from gategen.backends.formula import GREEK, Name
+from gategen.backends.printer import Printer
 from gategen.backends.render import render
 from gategen.backends.view import Markup, view
+from gategen.backends.walkthrough import Line
 from gategen.calculus.ir import Program
 from gategen.language.cell import Cell
 
@@ -98,7 +100,7 @@ class LatexPrinter(Printer):
         """Factors side by side."""
         text = parts[0]
         for before, part in pairwise(parts):
-            apart = part.startswith(("(", r"\left(")) or r"\delta" in before + part
+            apart = part[0] in "([" or before[-1] == ")" or r"\delta" in before + part
             text += (r"\, " if apart else " ") + _PRODUCT_MARK + part
         return text
 
@@ -152,7 +154,7 @@ class LatexPrinter(Printer):
 
     def over_steps(self, text: str) -> str:
         """A sum over t."""
-        return rf"\sum_{{t}} {text}"
+        return rf"{{\textstyle\sum_t}}\, {text}"
 
     def over_units(self, text: str) -> str:
         """The product with a row of ones."""
@@ -229,7 +231,10 @@ class LatexMarkup(Markup):
         """One row of an ``align*``, or several if it is long."""
         left = self.printer.write(line.left).translate(_MARKS)
         room = self.limit - visible(left)
-        rows = [row.translate(_MARKS).strip() for row in broken(self.printer.write(line.right), room)]
+        rows = [
+            row.translate(_MARKS).strip().removesuffix(r"\,")
+            for row in broken(self.printer.write(line.right), room)
+        ]
         sign = r"\mathrel{+}=" if line.adds else "="
         text = rf"{left} &{sign} {rows[0]}" + "".join(rf"{NEXT_LINE}&\quad {row}" for row in rows[1:])
         return text + (self.tag(line.number) if line.number else "")
@@ -249,38 +254,54 @@ class LatexMarkup(Markup):
         """The number of an equation."""
         return rf" \tag{{{number}}}"
 
-    def row(self, cells: list[str]) -> str:
-        """Cells of a ``tabular``."""
-        return rf"{' & '.join(cells)} \\"
+    def table(self, rows: list[list[str]]) -> list[str]:
+        """Rows of a ``tabular``."""
+        return [rf"{' & '.join(cells)} \\" for cells in rows]
 
 
 _SPECIAL = {
-    **{sign: f"\\{sign}" for sign in "{}$&#_%"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''", "`": "{}`{}"},
-    **{"ß": r"\ss{}", "ø": r"\o{}", "Ø": r"\O{}", "æ": r"\ae{}", "Æ": r"\AE{}", "œ": r"\oe{}", "ł": r"\l{}"},
-    **{"Ł": r"\L{}", "ı": r"\i{}", "–": r"\textendash{}", "—": r"\textemdash{}", "‘": "`", "’": "'", "“": "``", "”": "''"},
-    **{"…": r"\ldots{}", "×": r"$\times$", "·": r"$\cdot$", "−": "$-$", "∂": r"$\partial$", "\u00a0": "~"},
+    sign: printed
+    for sign, printed in zip(
+        "{}&#_%" + "\\~^<>|" + "ßøØæÆœłŁı" + "–—‘’“”" + '"`$' + "…×·−∂\u00a0",
+        [r"\{", r"\}", r"\&", r"\#", r"\_", r"\%"]
+        + [
+            r"\textbackslash{}",
+            r"\textasciitilde{}",
+            r"\textasciicircum{}",
+            r"\textless{}",
+            r"\textgreater{}",
+            r"\textbar{}",
+        ]
+        + [r"\ss{}", r"\o{}", r"\O{}", r"\ae{}", r"\AE{}", r"\oe{}", r"\l{}", r"\L{}", r"\i{}"]
+        + [r"\textendash{}", r"\textemdash{}", r"`", r"'", r"``", r"''"]
+        # The dollar of the text companion font would need a font that small installations lack.
+        + [r"''", r"{}`{}", r"{\char36}"]
+        + [r"\ldots{}", r"$\times$", r"$\cdot$", r"$-$", r"$\partial$", r"~"],
+        strict=True,
+    )
 }
-_ACCENTS = {
-    **{"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": "."},
-    **{"\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327": "c"},
-}
+_ACCENTS = dict(
+    zip(
+        "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327",
+        "`'^~=u.\"rHvc",
+        strict=True,
+    )
+)
 
 
 def _latex_sign(sign: str) -> str:
+    """One sign of a text; what a small LaTeX cannot print becomes its code point."""
     if sign in _SPECIAL:
         return _SPECIAL[sign]
     if " " <= sign <= "~":
         return sign
-    base, *marks = unicodedata.normalize("NFD", sign)
-    if base.isascii() and base.isalpha() and len(marks) == 1 and marks[0] in _ACCENTS:
-        letter = f"\\{base}" if base in "ij" and marks[0] != "\u0327" else base
-        return rf"\{_ACCENTS[marks[0]]}{{{letter}}}"
-    words = unicodedata.name(sign, "").split()
-    if words[:2] in (["GREEK", "SMALL"], ["GREEK", "CAPITAL"]) and len(words) == 4:
+    base, marks = unicodedata.normalize("NFD", sign)[:1], unicodedata.normalize("NFD", sign)[1:]
+    if base.isascii() and base.isalpha() and marks in _ACCENTS:
+        letter = f"\\{base}" if base in "ij" and marks != "\u0327" else base
+        return rf"\{_ACCENTS[marks]}{{{letter}}}"
+    words = unicodedata.name(sign, "").replace("LAMDA", "LAMBDA").split()
+    if len(words) == 4 and words[0] == "GREEK" and words[2] == "LETTER":
         letter = words[3].lower() if words[1] == "SMALL" else words[3].capitalize()
-        letter = {"lamda": "lambda", "Lamda": "Lambda"}.get(letter, letter)
         if letter in GREEK:
             return rf"$\{letter}$"
     return " " if sign.isspace() else f"[U+{ord(sign):04X}]"

@@ -50,9 +50,9 @@ class MarkdownMarkup(LatexMarkup):
         """The number of an equation; inside ``aligned`` there are no tags."""
         return rf" && \quad ({number})"
 
-    def row(self, cells: list[str]) -> str:
-        """A row of a table."""
-        return f"| {' | '.join(cells)} |"
+    def table(self, rows: list[list[str]]) -> list[str]:
+        """Rows of a table."""
+        return [f"| {' | '.join(cells)} |" for cells in rows]
 
 
 def _escape_start(match: re.Match[str]) -> str:

@@ -24,8 +24,8 @@ def names_of(cell: Cell, program: Program) -> Names:
     bare = frozenset(e.left.signal for e in cell.roles.equations if e.bare)
     names = Names({n: (v.role, len(v.shape)) for n, v in cell.variables.items()}, bare)
     for width in (w for variable in cell.variables.values() for w in variable.shape):
-        for name in width.names:
-            names.add(_width_key(name), Name(name, name))
+        for unit in width.names:
+            names.add(_width_key(unit), Name(unit, unit))
     authors = {identifier(name): name for name in cell.variables}
     inline = _inline(program, authors)
     primals: dict[str, Name] = {}
@@ -89,11 +89,11 @@ class Columns:
         """The weight, or the group of its columns, as a symbol."""
         if block is None:
             return weight.symbol
-        blocks = self.blocks.setdefault(weight.name, [])
+        name = self.names.table[weight.name]
+        blocks = self.blocks.setdefault(name.author, [])
         if block not in blocks:
             blocks.append(block)
-        name = self.names.table[weight.name]
-        end = block.start + block.size
         start = str(block.start) if block.start != Width() else ""
-        shown = f"{name.shown}[:, {start}:{end}]"
-        return self.names.add(shown, replace(name, part=blocks.index(block) + 1, shown=shown))
+        columns = f"[:, {start}:{block.start + block.size}]"
+        part = replace(name, part=blocks.index(block) + 1, shown=name.shown + columns)
+        return self.names.add(weight.name + columns, part)

@@ -20,6 +20,10 @@ SIGMOIDS = frozenset({"sigmoid", "hard_sigmoid"})
 """Functions with values between 0 and 1: what they compute is called a gate."""
 
 
+_LONG = 16
+"""Nodes up to which a derivative is repeated inside a sentence."""
+
+
 class Nouns:
     """What a value is called in a sentence."""
 
@@ -74,8 +78,14 @@ def reason(part: Part, nouns: Nouns) -> Prose:
         return ("by the rule of the matrix product ", *_receive(part.edges, nouns))
     subject, plural = _rules(part.node.assigns[0].expr)
     verb = " give " if plural else " gives "
-    partials = listed([(Equality(Partial(target, e.read.symbol), e.partial),) for e in part.edges])
-    return (*subject, verb, *partials, ". Hence ", *_receive(part.edges, nouns))
+    partials: list[Prose] = [
+        (Equality(Partial(target, edge.read.symbol), edge.partial),)
+        for edge in part.edges
+        if sum(1 for _ in sympy.preorder_traversal(edge.partial)) <= _LONG
+    ]
+    if len(partials) < len(part.edges):
+        partials.append(("the longer factors below",))
+    return (*subject, verb, *listed(partials), ". Hence ", *_receive(part.edges, nouns))
 
 
 def _receive(edges: Iterable[Edge], nouns: Nouns) -> Prose:
@@ -90,6 +100,7 @@ def _rules(expression: Expr) -> tuple[Prose, bool]:
     """The rules of differentiation that an expression needs, and whether the words are a plural."""
     rules: dict[str, None] = {}
     functions: dict[type[ElementWise], None] = {}
+    cases = False
     for node in sympy.preorder_traversal(expression):
         if isinstance(node, Add):
             rules.setdefault("sum")
@@ -97,15 +108,17 @@ def _rules(expression: Expr) -> tuple[Prose, bool]:
             rules.setdefault("quotient" if any(_divides(f) for f in factors(node)) else "product")
         elif isinstance(node, Pow):
             rules.setdefault("quotient" if _divides(node) else "power")
+        elif isinstance(node, ElementWise) and node.row.name == "where":
+            cases = True
         elif isinstance(node, ElementWise) and not node.row.infix:
             functions.setdefault(node.func)
-    words: list[Prose] = []
+    words: list[Prose] = [("the distinction of cases",)] if cases else []
     if rules:
         words.append(("the ", *listed([(rule,) for rule in rules]), " rules" if len(rules) > 1 else " rule"))
     if functions:
         applied: list[Prose] = [(function(*arguments(function)),) for function in functions]
         words.append((f"the derivative{'s' if len(applied) > 1 else ''} of ", *listed(applied)))
-    return listed(words or [("copying",)]), len(rules) + len(functions) > 1
+    return listed(words or [("copying",)]), len(rules) + len(functions) + cases > 1
 
 
 def _divides(node: Expr) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,9 @@ _LATEX = {
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def environment(latex: bool) -> Environment:
-    """The environment of all templates; LaTeX has its own delimiters, as braces and percent signs are its own."""
+    """The environment of all templates; those for LaTeX have delimiters that LaTeX does not use itself."""
     loader: BaseLoader = FileSystemLoader([str(folder) for folder in FOLDERS])
     delimiters: dict[str, Any] = _LATEX if latex else {}
     made = Environment(

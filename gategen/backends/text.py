@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from sympy import Expr
 
-from gategen.backends.document import Line, document as derivation
-from gategen.backends.formula import Name, Printer
+from gategen.backends.document import document as derivation
+from gategen.backends.formula import Name
+from gategen.backends.printer import Printer
 from gategen.backends.render import render
 from gategen.backends.view import Markup, view
+from gategen.backends.walkthrough import Line
 from gategen.calculus.ir import Program
 from gategen.language.cell import Cell
 from gategen.language.text import number_text
+
+_COLUMN = 40
+"""Signs up to which a cell widens its column."""
 
 
 def document(cell: Cell, program: Program) -> str:
@@ -124,7 +129,13 @@ class TextMarkup(Markup):
         """One below the other."""
         return "\n".join(lines)
 
-    def row(self, cells: list[str]) -> str:
-        """Columns that mostly line up."""
-        *before, last = cells
-        return "  " + " ".join(cell.ljust(27) for cell in before) + f" {last}"
+    def table(self, rows: list[list[str]]) -> list[str]:
+        """Columns that line up; what is long pushes the rest of its row."""
+        columns = list(zip(*rows, strict=True))
+        widths = [
+            max((len(cell) for cell in column if len(cell) <= _COLUMN), default=0) for column in columns[:-1]
+        ]
+        return [
+            "  " + "  ".join([*(c.ljust(w) for c, w in zip(cells, widths, strict=False)), cells[-1]])
+            for cells in rows
+        ]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from gategen.backends.document import Document, Line, Prose, Row, Step
-from gategen.backends.formula import Printer
+from gategen.backends.document import Document, Row, Step
+from gategen.backends.printer import Printer
+from gategen.backends.reasons import Prose
+from gategen.backends.walkthrough import Line
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class View:
 
 
 class Markup(ABC):
-    """How one target writes text, formulas in text, equations and rows of tables."""
+    """How one target writes text, formulas in text, equations and tables."""
 
     def __init__(self, printer: Printer) -> None:
         self.printer = printer
@@ -76,8 +78,8 @@ class Markup(ABC):
         """Equations on lines of their own."""
 
     @abstractmethod
-    def row(self, cells: list[str]) -> str:
-        """One row of a table."""
+    def table(self, rows: list[list[str]]) -> list[str]:
+        """The rows of a table, one string each."""
 
     def since(self, line: Line) -> str:
         """``Since ...,`` with an equation."""
@@ -99,7 +101,7 @@ def view(document: Document, markup: Markup) -> View:
         return markup.display([markup.line(line) for line in given]) if given else ""
 
     def rows(given: tuple[Row, ...]) -> tuple[str, ...]:
-        return tuple(markup.row([markup.prose(cell) for cell in row]) for row in given)
+        return tuple(markup.table([[markup.prose(cell) for cell in row] for row in given]))
 
     reverse = document.reverse
     return View(
@@ -117,8 +119,7 @@ def view(document: Document, markup: Markup) -> View:
         inner=lines(document.inner),
         arriving=lines(document.arriving),
         steps=tuple(
-            StepView(step.heading, _sentence(step, markup), lines(step.lines))
-            for step in document.steps
+            StepView(step.heading, _sentence(step, markup), lines(step.lines)) for step in document.steps
         ),
         carried=lines(document.carried),
         gradients=lines(document.gradients),
@@ -130,7 +131,6 @@ def view(document: Document, markup: Markup) -> View:
         storage=markup.prose(document.storage),
         warnings=tuple(map(markup.text, document.warnings)),
     )
-
 
 
 def _sentence(step: Step, markup: Markup) -> str:

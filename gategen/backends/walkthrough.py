@@ -161,12 +161,11 @@ class Walkthrough:
         part = Part(node, target, d_target, Line(target.symbol, self._right(node)), ())
         if d_target is None:
             return part
-        reads = {value.name for value in self.program.reads(node)}
         edges = [self._share(value, d_target) for value in self._sharing(node, d_target)]
         for back in adjoint_nodes:
             (receiver,) = writes(back)
             primal = self._primal[receiver.name]
-            if primal.name in reads and _hands_on(back, d_target, part.origin):
+            if _receives(node, back, primal) and _hands_on(back, d_target, part.origin):
                 edges.append(self._edge(back, d_target, primal))
         return replace(part, edges=tuple(sorted(edges, key=lambda edge: edge.read.timeless)))
 
@@ -219,9 +218,10 @@ class Walkthrough:
                 line = Line(left, Chain(back.left.symbol, Transposed(back.right.symbol)), adds)
                 stacked = Chain(Transposed(Stacked(back.left.symbol)), Stacked(back.right.symbol))
                 return Edge(primal, line, Identity(), stacked=stacked, weight=primal)
-            case Island(assigns=(assign,)):
-                partial = assign.partial if assign.partial is not None else Integer(1)
-                return Edge(primal, Line(left, assign.expr, adds), self._diagonal(partial, primal), partial)
+            case Island():
+                (given,) = back.assigns
+                partial = given.partial if given.partial is not None else Integer(1)
+                return Edge(primal, Line(left, given.expr, adds), self._diagonal(partial, primal), partial)
             case Reduce() | SumRows():
                 return self._summed_edge(back, d_target, primal, adds)
         raise AssertionError(f"{back} hands nothing on")
@@ -238,7 +238,9 @@ class Walkthrough:
         rows = Stacked(back.expr)
         stacked = Chain(Transposed(rows), Ones())
         if not primal.shape:
-            stacked = Chain(Transposed(Ones()), rows, Ones()) if over_units else Chain(Transposed(Ones()), rows)
+            stacked = (
+                Chain(Transposed(Ones()), rows, Ones()) if over_units else Chain(Transposed(Ones()), rows)
+            )
         column = Chain(partial, Ones()) if over_units and self.names.rank(partial) == 0 else partial
         factor = column if over_units else self._diagonal(partial, primal)
         line = Line(back.target.symbol, right, adds)
@@ -260,15 +262,15 @@ class Walkthrough:
         states = [carry.state.name for carry in self.program.carries if carry.state.name in rows]
         needed, lines = list(states), []
         for name in needed:
-            lines.append(Line(Total(values[name].symbol, past.symbol), add_all([_product(r) for r in rows[name]])))
+            lines.append(
+                Line(Total(values[name].symbol, past.symbol), add_all([_product(r) for r in rows[name]]))
+            )
             for factor in (factor for row in rows[name] for factor in row):
                 if isinstance(factor, Total) and factor.args[0].name not in needed:
                     needed.append(factor.args[0].name)
         return lines
 
-    def _tail(
-        self, read: Value, rows: dict[str, list[tuple[Expr, ...]]], past: Value
-    ) -> tuple[Expr, ...]:
+    def _tail(self, read: Value, rows: dict[str, list[tuple[Expr, ...]]], past: Value) -> tuple[Expr, ...]:
         row = rows[read.name]
         if len(row) == 1 and len(row[0]) < _CHAIN_LENGTH:
             return row[0]
@@ -277,6 +279,16 @@ class Walkthrough:
 
 def _names(values: dict[str, Value]) -> set[str]:
     return {value.name for value in values.values()}
+
+
+def _receives(node: Island | Contract, back: Node, primal: Value) -> bool:
+    """Whether ``primal`` is read by ``node`` in the way that ``back`` differentiates."""
+    if isinstance(node, Island):
+        symbols = node.assigns[0].expr.free_symbols
+        return primal.symbol in symbols and not isinstance(back, (Contract, OuterRows))
+    if isinstance(back, (Contract, OuterRows)):
+        return any(primal in (product.weight, product.operand) for product in node.products)
+    return primal in node.addends
 
 
 def _hands_on(back: Node, d_target: Value, origin: int) -> bool:

@@ -72,7 +72,7 @@ class CEngine:
         self._ffi = ffi
         self._forward = getattr(lib, f"{prefix}_forward_{kind}")
         self._backward = getattr(lib, f"{prefix}_backward_{kind}")
-        self._tape_size = getattr(lib, f"{prefix}_tape_size")
+        self._tape_size = getattr(lib, f"{prefix}_tape_size_{kind}")
         self._work_size = getattr(lib, f"{prefix}_work_size_{kind}")
         self._reals = ffi.typeof("float[]" if kind == "f32" else "double[]")
         self._integers = ffi.typeof("int64_t[]")

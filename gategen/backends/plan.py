@@ -1,0 +1,84 @@
+"""A schedule as text: what runs before, inside and after the loop, what is kept, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gategen.backends.render import render
+from gategen.calculus.ir import Contract, Island, Node, OuterRows, Reduce, Shift, SumRows
+from gategen.calculus.schedule import Phases, Schedule, product_text
+from gategen.calculus.storage import Storage, place
+from gategen.language.text import expression_text
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """The lines of a schedule."""
+
+    name: str
+    forward: tuple[str, ...]
+    backward: tuple[str, ...]
+    tape: tuple[str, ...]
+    packs: tuple[str, ...]
+    choices: tuple[str, ...]
+
+
+def document(plan: Schedule) -> str:
+    """The schedule as plain text."""
+    storage = place(plan)
+    kept = {slot.value.name: slot.value for slot in plan.tape}
+    view = PlanView(
+        name=plan.program.name,
+        forward=tuple(_phases(plan.forward)),
+        backward=tuple(_phases(plan.backward)),
+        tape=tuple(f"{name} [T][B][{value.width}]{_shared(name, storage)}" for name, value in kept.items()),
+        packs=tuple(
+            f"{pack.phase}: {', '.join(weight.name for weight in pack.weights)} @ {pack.operand.name}"
+            for pack in plan.packs
+        ),
+        choices=tuple(f"{choice.decision} ({choice.when}): {choice.why}" for choice in plan.choices),
+    )
+    return render("text/schedule.txt.j2", view)
+
+
+def _shared(name: str, storage: Storage) -> str:
+    users = [
+        other
+        for placement in (storage.forward, storage.backward)
+        for other, home in placement.alias.items()
+        if home == name
+    ]
+    return f", in turn {', '.join(users)}" if users else ""
+
+
+def _phases(phases: Phases) -> Iterable[str]:
+    for title, nodes in (
+        ("all steps at once", phases.before),
+        ("every step", phases.loop),
+        ("all steps at once", phases.after),
+    ):
+        if nodes:
+            yield f"{title}:"
+            for node in nodes:
+                yield from (f"    {line}" for line in node_lines(node))
+
+
+def node_lines(node: Node) -> list[str]:
+    """One node in the notation of the equations."""
+    match node:
+        case Island():
+            width = node.shape[0] if node.shape else 1
+            lines = [f"{a.target.name} += {expression_text(a.expr)}" for a in node.assigns]
+            return [f"element-wise over {width}:", *(f"    {line}" for line in lines)]
+        case Reduce() | SumRows():
+            return [f"{node.target.name} += sum of {expression_text(node.expr)}"]
+        case Contract():
+            products = [product_text(p.weight, p.operand, p.transposed) for p in node.products]
+            return [
+                f"{node.target.name} += {' + '.join([*(addend.name for addend in node.addends), *products])}"
+            ]
+        case OuterRows():
+            return [f"{node.target.name} += sum over t and b of outer({node.left.name}, {node.right.name})"]
+        case Shift():
+            return [f"{node.target.name} += {node.source.name}[t{node.offset:+d}]"]

@@ -1,0 +1,210 @@
+"""The stages in order: the file to read first.
+
+    text ──parse──▶ Cell ──derive──▶ Program ──schedule──▶ Schedule ──back end──▶ text ──build──▶ Kernel
+
+`load` and `parse` read a cell; `derive` differentiates it; `scheduled` decides what runs where; the back
+ends print; `lowered` is what `gategen.compile` hands to the C compiler. Every stage takes one frozen data
+type and returns the next, and can be looked at with `show`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from gategen.backends import c, latex, markdown, numpy, plan, text
+from gategen.backends.c_structs import Interface, histories
+from gategen.calculus.derive import derive as derive_program
+from gategen.calculus.ir import Program
+from gategen.calculus.lower import identifier
+from gategen.calculus.schedule import Schedule, schedule
+from gategen.errors import CellSyntaxError, UnknownName, nearest
+from gategen.language.cell import Cell
+from gategen.language.parse import parse as parse_text
+from gategen.language.roles import Role
+from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec
+
+ZOO = Path(__file__).parent / "zoo"
+STAGES = ("derive", "schedule", "c", "numpy")
+
+
+def zoo() -> tuple[str, ...]:
+    """The names of the published cells that come with the package."""
+    return tuple(sorted(path.stem for path in ZOO.glob("*.cell")))
+
+
+def load(name: str | Path, constants: Mapping[str, float] | None = None) -> Cell:
+    """Read a cell from the zoo or from a file.
+
+    Args:
+        name: A zoo name such as ``gru``, or the path of a ``.cell`` file.
+        constants: Values for constants that the cell declares.
+
+    Raises:
+        UnknownName: Neither a zoo cell nor a file has this name.
+        CellError: The text is wrong; the error says where.
+    """
+    known = ZOO / f"{name}.cell"
+    path = known if str(name) in zoo() else Path(name)
+    try:
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        kind = "folder" if path.is_dir() else "file" if path.suffix else "zoo cell"
+        problem = f"there is no {kind} {str(name)!r}" if not path.is_dir() else f"{name} is a folder"
+        raise UnknownName(
+            problem, None, "a name from 'gategen list' or a .cell file", nearest(str(name), zoo())
+        ) from error
+    try:
+        content = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise CellSyntaxError(f"{name}: the file is no UTF-8 text") from None
+    return parse_text(content, cell_name(path), constants, file=str(path.name if path == known else path))
+
+
+def parse(text: str, name: str = "cell", constants: Mapping[str, float] | None = None) -> Cell:
+    """Read a cell from text; see `load` for the errors."""
+    return parse_text(text, name, constants)
+
+
+def cell_name(path: Path) -> str:
+    """The name of the cell in a file: the file's own, made an identifier."""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in path.stem)
+    return name if name[:1].isalpha() else f"cell_{name}"
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A cell with its derived adjoint, to be read, shown in a notebook, or printed for a paper.
+
+    Attributes:
+        cell: The cell.
+        program: The forward and adjoint step.
+    """
+
+    cell: Cell
+    program: Program
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """What runs before, inside and after the time loop."""
+        return schedule(self.program)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is probably not meant: gradients that are zero, equations that nothing uses."""
+        return self.program.warnings
+
+    def latex(self) -> str:
+        """The derivation as a LaTeX document that compiles as it is."""
+        return latex.document(self.cell, self.program)
+
+    def markdown(self) -> str:
+        """The derivation as Markdown, as GitHub renders it."""
+        return markdown.document(self.cell, self.program)
+
+    def text(self) -> str:
+        """The derivation as plain text."""
+        return text.document(self.cell, self.program)
+
+    def _repr_markdown_(self) -> str:
+        return self.markdown()
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+@lru_cache(maxsize=256)
+def derive(cell: Cell) -> Derivation:
+    """Derive back-propagation through time for a cell."""
+    return Derivation(cell, derive_program(cell))
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What a kernel is built from: the manifest, the source, and for C the declarations that cffi needs."""
+
+    manifest: Manifest
+    source: str
+    cdef: str
+
+
+def lowered(cell: Cell, dtype: str, rendering: str) -> Lowered:
+    """A cell as source text of one back end.
+
+    Args:
+        cell: The cell.
+        dtype: ``float32`` or ``float64``.
+        rendering: ``c-portable`` or ``numpy``.
+    """
+    derivation = derive(cell)
+    made = manifest(derivation, dtype, rendering)
+    if rendering == "numpy":
+        return Lowered(made, numpy.module(derivation.schedule, cell), "")
+    source = c.standalone(derivation.schedule, cell, dtype)
+    return Lowered(made, source, c.definition(derivation.schedule, cell, dtype))
+
+
+def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
+    """What running a kernel takes besides its code."""
+    cell, program = derivation.cell, derivation.program
+    interface = Interface(cell, program, "", "")
+    past = {shift.source.name for shift in histories(program)}
+
+    return Manifest(
+        cell=cell.name,
+        dtype="float32" if dtype == "float32" else "float64",
+        backend=rendering,
+        widths=cell.widths,
+        inputs=tuple(
+            InputSpec(v.name, interface.inputs[v.name].name, v.shape, history=v.name in past)
+            for v in cell.inputs.values()
+        ),
+        states=tuple(
+            StateSpec(v.name, v.name, v.shape, initial=v.value or 0.0) for v in cell.states.values()
+        ),
+        outputs=tuple(
+            ArraySpec(v.name, interface.outputs[v.name].name, v.shape) for v in cell.outputs.values()
+        ),
+        parameters=tuple(
+            ParameterSpec(
+                v.name,
+                interface.params[identifier(v.name)].name,
+                v.shape,
+                kind="frozen" if v.role is Role.FROZEN else "parameter",
+                value=v.value,
+                multiplied=v.multiplied,
+            )
+            for v in cell.parameters.values()
+        ),
+        reverse=cell.reverse,
+        warnings=program.warnings,
+    )
+
+
+def show(cell: Cell, stage: str) -> str:
+    """Any intermediate form of a cell as text; ``stage`` is one of `STAGES`."""
+    derivation = derive(cell)
+    if stage == "derive":
+        return derivation.text()
+    if stage == "schedule":
+        return plan.document(derivation.schedule)
+    if stage == "c":
+        return c.source(derivation.schedule, cell, "float32")
+    if stage == "numpy":
+        return numpy.module(derivation.schedule, cell)
+    raise UnknownName(f"unknown stage {stage!r}", None, ", ".join(STAGES), nearest(stage, STAGES))
+
+
+def artefacts(cell: Cell) -> dict[str, str]:
+    """Everything that is generated for a cell: text by file name."""
+    derivation = derive(cell)
+    return {
+        f"{cell.name}.h": c.header(derivation.schedule, cell),
+        f"{cell.name}_f32.c": c.source(derivation.schedule, cell, "float32"),
+        f"{cell.name}_f64.c": c.source(derivation.schedule, cell, "float64"),
+        f"{cell.name}_reference.py": numpy.module(derivation.schedule, cell),
+        f"{cell.name}_derivation.tex": derivation.latex(),
+        "README.md": derivation.markdown(),
+    }
