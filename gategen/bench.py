@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.language.cell import Cell, Variable
-from gategen.runtime import kernel
+from gategen.runtime.compile import compile as compile_cell
 
 _TORCH_TWIN = {"rnn": "RNN", "lstm": "LSTM", "gru_reset_after": "GRU"}
 _SHORTEST = 0.005
@@ -94,7 +94,7 @@ def _units(variable: Variable, sizes: Mapping[str, int]) -> list[int]:
 
 
 def _kernel(cell: Cell, dtype: str, backend: str, data: _Data) -> Passes:
-    compiled = kernel.compile(cell, dtype=dtype, backend=backend)
+    compiled = compile_cell(cell, dtype=dtype, backend=backend)
     parameters = compiled.init(data.sizes, seed=0, values=data.values)
     outputs = compiled.forward(data.inputs, parameters).outputs
     ones = {name: np.ones_like(array) for name, array in outputs.items()}

@@ -22,7 +22,8 @@ from gategen.calculus.derive import derive
 from gategen.calculus.ir import Program
 from gategen.calculus.schedule import Schedule, naive, schedule
 from gategen.language.cell import Cell
-from gategen.language.functions import FUNCTIONS
+from gategen.language.functions import FUNCTIONS, tanh
+from gategen.language.notation import Eq, Signal, t
 from gategen.language.parse import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,10 +83,12 @@ DERIVED = cells(
 CLASHES = cells(
     modules="np: vector; math: vector; h[t] = erf(W_h @ x[t] + np * h[t-1]) + math * len[t]",
     arguments="sizes: vector; params: vector; lengths: vector; keep: vector; tape: vector; "
-    "d_outputs: vector; h[t] = tanh(sizes * params * inputs[t] + lengths * keep * initial[t] * h[t-1]) + tape * d_outputs",
+    "d_outputs: vector; g = sizes * params * inputs[t] + lengths * keep * initial[t] * h[t-1]; "
+    "h[t] = tanh(g) + tape * d_outputs",
     locals="B: vector; active: vector; dtype: vector; h[t] = tanh(B * x[t] + active * dtype * h[t-1])",
     adjoints="h[t] = tanh(d_h * a_h * h_prev * h[t-1] + d_h_carry * seed_h * d_x + x[t])",
-    results="outputs[t] = tanh(final[t] + d_inputs[t] * d_params[t] + d_initial[t] * d_final[t] * outputs[t-1])",
+    results="g = final[t] + d_inputs[t] * d_params[t] + d_initial[t]; "
+    "outputs[t] = tanh(g + d_final[t] * outputs[t-1])",
     builtins="float: vector; forward[t] = tanh(backward[t] + float * forward[t-1]) * print[t] + zip[t]",
     width_like_a_value="x: input[h]; h[t] = tanh(x[t] + h[t-1]) / sqrt(2)",
     width_like_a_number="x: input[n]; h[t] = tanh(x[t] + h[t-1]) / sqrt(n)",
@@ -201,7 +204,7 @@ def test_keeps_float32(name: str) -> None:
     forward, backward = run(module, given)
     for group in (*forward, *backward):
         for key, array in group.items():
-            assert array.dtype == np.float32, key
+            assert isinstance(array, np.ndarray) and array.dtype == np.float32, key
 
 
 @pytest.mark.parametrize("name", ["lstm", "lstm_peephole_full", "kinks", "heads", "zero_gradient"])
@@ -251,6 +254,19 @@ def test_documentation_cannot_end_the_docstring() -> None:
     namespace: dict[str, Any] = {}
     exec(compile(written, "mine.py", "exec"), namespace)
     assert namespace["__doc__"].startswith(doc)
+
+
+def test_keywords_of_python_may_be_names() -> None:
+    state, given_input = Signal("lambda"), Signal("pass")
+    cell = Cell("mine", [Eq(state[t], tanh(given_input[t] + state[t - 1]))])
+    plan = schedule(derive(cell))
+    namespace: dict[str, Any] = {}
+    exec(compile(backend.module(plan, cell), "mine.py", "exec"), namespace)
+    given = problem(plan.program)
+    (outputs, _, _), (d_inputs, _, _) = run(namespace, given)
+    expected, gradients = interpret(plan, given)
+    assert worst(outputs, expected.outputs) <= 1e-13
+    assert worst(d_inputs, gradients.inputs) <= 1e-13
 
 
 STABLE = """

@@ -3,13 +3,13 @@ r"""The derivation as a LaTeX article that compiles as it is, with amsmath alone
 from __future__ import annotations
 
 import re
-import unicodedata
 from itertools import pairwise
 
-from sympy import Expr
+from sympy import Expr, Integer, Mul
 
 from gategen.backends.document import document as derivation
 from gategen.backends.formula import GREEK, Name
+from gategen.backends.latex_text import escaped
 from gategen.backends.printer import Printer
 from gategen.backends.render import render
 from gategen.backends.view import Markup, view
@@ -100,13 +100,25 @@ class LatexPrinter(Printer):
         """Factors side by side."""
         text = parts[0]
         for before, part in pairwise(parts):
-            apart = part[0] in "([" or before[-1] == ")" or r"\delta" in before + part
+            apart = (
+                part[0] in "(["
+                or before[-1] == ")"
+                or r"\delta" in before + part
+                or part.startswith(r"\frac")
+            )
             text += (r"\, " if apart else " ") + _PRODUCT_MARK + part
         return text
 
-    def fraction(self, above: str, below: Expr) -> str:
-        """One above the other."""
-        return rf"\frac{{{above.translate(_MARKS)}}}{{{self.write(below).translate(_MARKS)}}}"
+    def fraction(self, above: str, below: list[Expr]) -> str:
+        """One above the other; a divisor goes below a simple fraction that is there already."""
+        divisors = below
+        simple = re.fullmatch(r"\\tfrac\{(\d+)\}\{(\d+)\}(.*)", above)
+        if simple is not None:
+            rest = simple[3].removeprefix(r"\, ")
+            divisors = [Integer(simple[2]), *below]
+            above = rest if simple[1] == "1" and rest else simple[1] + simple[3]
+        product = divisors[0] if len(divisors) == 1 else Mul(*divisors, evaluate=False)
+        return rf"\frac{{{above.translate(_MARKS)}}}{{{self.write(product).translate(_MARKS)}}}"
 
     def power(self, base: str, exponent: str) -> str:
         """With braces where the base has an exponent already."""
@@ -220,8 +232,7 @@ class LatexMarkup(Markup):
 
     def text(self, text: str) -> str:
         """Text that LaTeX prints as it is."""
-        escaped = "".join(map(_latex_sign, unicodedata.normalize("NFC", text)))
-        return re.sub("(?<=-)(?=-)", "{}", escaped)
+        return escaped(text)
 
     def inline(self, formula: str) -> str:
         """Between dollars."""
@@ -257,51 +268,3 @@ class LatexMarkup(Markup):
     def table(self, rows: list[list[str]]) -> list[str]:
         """Rows of a ``tabular``."""
         return [rf"{' & '.join(cells)} \\" for cells in rows]
-
-
-_SPECIAL = {
-    sign: printed
-    for sign, printed in zip(
-        "{}&#_%" + "\\~^<>|" + "ßøØæÆœłŁı" + "–—‘’“”" + '"`$' + "…×·−∂\u00a0",
-        [r"\{", r"\}", r"\&", r"\#", r"\_", r"\%"]
-        + [
-            r"\textbackslash{}",
-            r"\textasciitilde{}",
-            r"\textasciicircum{}",
-            r"\textless{}",
-            r"\textgreater{}",
-            r"\textbar{}",
-        ]
-        + [r"\ss{}", r"\o{}", r"\O{}", r"\ae{}", r"\AE{}", r"\oe{}", r"\l{}", r"\L{}", r"\i{}"]
-        + [r"\textendash{}", r"\textemdash{}", r"`", r"'", r"``", r"''"]
-        # The dollar of the text companion font would need a font that small installations lack.
-        + [r"''", r"{}`{}", r"{\char36}"]
-        + [r"\ldots{}", r"$\times$", r"$\cdot$", r"$-$", r"$\partial$", r"~"],
-        strict=True,
-    )
-}
-_ACCENTS = dict(
-    zip(
-        "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327",
-        "`'^~=u.\"rHvc",
-        strict=True,
-    )
-)
-
-
-def _latex_sign(sign: str) -> str:
-    """One sign of a text; what a small LaTeX cannot print becomes its code point."""
-    if sign in _SPECIAL:
-        return _SPECIAL[sign]
-    if " " <= sign <= "~":
-        return sign
-    base, marks = unicodedata.normalize("NFD", sign)[:1], unicodedata.normalize("NFD", sign)[1:]
-    if base.isascii() and base.isalpha() and marks in _ACCENTS:
-        letter = f"\\{base}" if base in "ij" and marks != "\u0327" else base
-        return rf"\{_ACCENTS[marks]}{{{letter}}}"
-    words = unicodedata.name(sign, "").replace("LAMDA", "LAMBDA").split()
-    if len(words) == 4 and words[0] == "GREEK" and words[2] == "LETTER":
-        letter = words[3].lower() if words[1] == "SMALL" else words[3].capitalize()
-        if letter in GREEK:
-            return rf"$\{letter}$"
-    return " " if sign.isspace() else f"[U+{ord(sign):04X}]"

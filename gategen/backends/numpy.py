@@ -25,9 +25,8 @@ class ReferenceView:
         cell: The cell's name.
         doc: Title and citation, fit for a docstring.
         table: Every argument with its shape.
-        imports: Import statements.
+        definitions: The imports, then each function that NumPy lacks.
         numpy: How the module calls NumPy.
-        functions: Definitions of the functions that NumPy lacks.
         forward: The forward pass.
         backward: The adjoint pass.
     """
@@ -35,9 +34,8 @@ class ReferenceView:
     cell: str
     doc: str
     table: str
-    imports: str
+    definitions: tuple[str, ...]
     numpy: str
-    functions: tuple[str, ...]
     forward: PassView
     backward: PassView
 
@@ -62,9 +60,8 @@ def view(plan: Schedule, cell: Cell) -> ReferenceView:
         cell=_quoted(" ".join(cell.name.split())),
         doc=_quoted(cell.doc.strip() or cell.name),
         table="\n".join(_table(plan.program)),
-        imports="\n".join(imports),
+        definitions=("\n".join(imports), *functions.values()),
         numpy=numpy,
-        functions=tuple(functions.values()),
         forward=forward,
         backward=backward,
     )

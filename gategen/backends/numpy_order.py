@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gategen.calculus.ir import (
@@ -27,10 +27,17 @@ Statement = Assign | Reduce | SumRows | Contract | Shift | OuterRows
 
 def statements(program: Program, nodes: Iterable[Node], last_first: bool = False) -> list[Statement]:
     """The nodes as single lines, grouped by their equations in the author's order or from the last."""
+    origins = {
+        (node.target.name, product): node.origin
+        for part in (program.setup, program.step, program.adjoint, program.setup_adjoint)
+        for node in part
+        if isinstance(node, Contract)
+        for product in node.products
+    }
     lines: list[Statement] = []
     for node in flatten(nodes):
         if isinstance(node, Contract):
-            lines += _unchained(program, node)
+            lines += _unchained(node, origins)
         else:
             lines.append(_line(node))
     return _by_equation(program, lines, last_first)
@@ -45,12 +52,8 @@ def reads(program: Program, line: Statement) -> list[Value]:
     return program.reads(Island((line,)) if isinstance(line, Assign) else line)
 
 
-def _unchained(program: Program, chain: Contract) -> list[Contract]:
+def _unchained(chain: Contract, origins: Mapping[tuple[str, Product], int]) -> list[Contract]:
     """A chain of products cut where the equation changes."""
-    origins: dict[tuple[str, Product], int] = {}
-    for node in (*program.setup, *program.step, *program.adjoint, *program.setup_adjoint):
-        if isinstance(node, Contract):
-            origins.update({(node.target.name, product): node.origin for product in node.products})
     parts: list[Contract] = []
     for product in chain.products:
         origin = origins.get((chain.target.name, product), chain.origin)

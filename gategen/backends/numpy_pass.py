@@ -16,15 +16,21 @@ _LINE = 100
 
 @dataclass(frozen=True)
 class PassView:
-    """One function of the module, as lines."""
+    """One function of the module.
+
+    Attributes:
+        arguments: The signature.
+        before: Blocks of lines before the loop.
+        steps: The head of the loop.
+        loop: Its lines; empty if no step needs another.
+        after: Blocks of lines behind the loop.
+    """
 
     arguments: str
-    begin: str
-    before: str
+    before: tuple[str, ...]
     steps: str
     loop: str
-    after: str
-    results: str
+    after: tuple[str, ...]
 
 
 def _filled(items: Iterable[str], room: int = _LINE) -> Iterator[str]:
@@ -181,6 +187,10 @@ class Pass:
         """A plane, zero where there is no sequence."""
         return f"{self.writer.numpy}.where({self.body.mask_units}, {self.body.read(value)}, 0)"
 
+    def at_once(self, lines: Sequence[str]) -> list[str]:
+        """The block of what needs no loop, if there is any."""
+        return ["\n".join(["# All steps at once.", *lines])] if lines else []
+
     def signature(self) -> str:
         """The arguments of the function."""
         return ", ".join(self.ours(name) for name in self.arguments.split())
@@ -212,12 +222,10 @@ class Forward(Pass):
         begin = self.begin((), [*begins, *self.planes()])
         return PassView(
             self.signature(),
-            begin,
-            "\n".join(before),
+            (begin, *self.at_once(before)),
             self.steps(program.reverse),
             "\n".join(loop),
-            "\n".join(after),
-            results,
+            (*self.at_once(after), results),
         )
 
     def _hold(self) -> list[str]:
@@ -274,12 +282,10 @@ class Backward(Pass):
         begin = self.begin(*self._arrivals(handed, zeros))
         return PassView(
             self.signature(),
-            begin,
-            "\n".join(before),
+            (begin, *self.at_once(before)),
             self.steps(not program.reverse),
             "\n".join(loop),
-            "\n".join(after),
-            results,
+            (*self.at_once(after), results),
         )
 
     def _gradients_summed_up(self) -> list[Value]:
@@ -351,7 +357,9 @@ class Backward(Pass):
         gradient = self.program.gradient_of(value.name)
         if gradient is None or gradient.name not in self.body.begun:
             return f"{self.writer.numpy}.zeros_like({self._entry('params', value)})"
-        return self.body.name(gradient)
+        name = self.body.name(gradient)
+        # A sum over everything is a NumPy scalar, which older versions widen.
+        return name if value.shape else f"{self.writer.numpy}.asarray({name}, {self.writer.dtype()})"
 
     def _history_gradient(self, moved: Shift) -> str:
         """The gradient of what an input was before the sequence: only the first step reads it."""

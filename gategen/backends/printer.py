@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from itertools import groupby
 
 from sympy import Add, Expr, Integer, Mul, Pow
 
@@ -58,7 +59,7 @@ class Printer(ABC):
             return self._operator(node)
         if isinstance(node, Add):
             return _SUM, self._sum(node)
-        if isinstance(node, Pow) and not (node.exp.is_Number and node.exp.is_negative):
+        if isinstance(node, Pow) and not _divides(node):
             return _POWER, self.power(self.write(node.base, _ATOM), self.write(node.exp))
         return self._product(node)
 
@@ -80,17 +81,17 @@ class Printer(ABC):
         if negative:
             return _SUM, f"-{self.write(rest, _PRODUCT)}"
         text, left = "", 0
-        for factor in factors(node):
-            if isinstance(factor, Pow) and factor.exp.is_Number and factor.exp.is_negative:
-                below = factor.base if factor.exp == -1 else Pow(factor.base, -factor.exp, evaluate=False)
+        for divides, group in groupby(factors(node), _divides):
+            if divides:
+                below = [_inverse(factor) for factor in group]
                 text = self.fraction(text or "1", below)
-                left = max(left, self.names.rank(below))
+                left = max(left, *map(self.names.rank, below))
                 continue
-            # A matrix product inside an element-wise one keeps parentheses: the two bind alike.
-            written = self.write(factor, _FACTOR)
-            right = self.names.rank(factor)
-            text = self.times(text, written, left > 0 and right > 0) if text else written
-            left = max(left, right)
+            for factor in group:
+                # A matrix product inside an element-wise one keeps parentheses: the two bind alike.
+                written, right = self.write(factor, _FACTOR), self.names.rank(factor)
+                text = self.times(text, written, left > 0 and right > 0) if text else written
+                left = max(left, right)
         return _PRODUCT, text
 
     def _function(self, node: ElementWise) -> tuple[int, str]:
@@ -177,8 +178,8 @@ class Printer(ABC):
         """A product of matrices and vectors."""
 
     @abstractmethod
-    def fraction(self, above: str, below: Expr) -> str:
-        """A quotient per element."""
+    def fraction(self, above: str, below: list[Expr]) -> str:
+        """A quotient per element, of one divisor after the other."""
 
     @abstractmethod
     def power(self, base: str, exponent: str) -> str:
@@ -223,6 +224,14 @@ class Printer(ABC):
     @abstractmethod
     def derivative(self, above: str, below: str, total: bool) -> str:
         """A partial derivative, or a total one."""
+
+
+def _divides(factor: Expr) -> bool:
+    return isinstance(factor, Pow) and bool(factor.exp.is_Number and factor.exp.is_negative)
+
+
+def _inverse(divisor: Pow) -> Expr:
+    return divisor.base if divisor.exp == -1 else Pow(divisor.base, -divisor.exp, evaluate=False)
 
 
 def _sign(node: Expr) -> tuple[bool, Expr]:

@@ -57,9 +57,9 @@ class TextPrinter(Printer):
         """Matrix products."""
         return " @ ".join(parts)
 
-    def fraction(self, above: str, below: Expr) -> str:
+    def fraction(self, above: str, below: list[Expr]) -> str:
         """On one line."""
-        return f"{above} / {self.write(below, 3)}"
+        return " / ".join([above, *(self.write(divisor, 3) for divisor in below)])
 
     def power(self, base: str, exponent: str) -> str:
         """As in Python."""

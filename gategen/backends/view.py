@@ -105,8 +105,7 @@ def view(document: Document, markup: Markup) -> View:
 
     reverse = document.reverse
     return View(
-        # A name from the Python interface could hold a line break and so leave the comment it stands in.
-        name=" ".join(document.name.split()),
+        name=document.name,
         title=markup.text(document.title),
         citation=tuple(map(markup.text, document.citation)),
         before="t+1" if reverse else "t-1",

@@ -218,8 +218,7 @@ class Walkthrough:
                 line = Line(left, Chain(back.left.symbol, Transposed(back.right.symbol)), adds)
                 stacked = Chain(Transposed(Stacked(back.left.symbol)), Stacked(back.right.symbol))
                 return Edge(primal, line, Identity(), stacked=stacked, weight=primal)
-            case Island():
-                (given,) = back.assigns
+            case Island(assigns=(Assign() as given,)):
                 partial = given.partial if given.partial is not None else Integer(1)
                 return Edge(primal, Line(left, given.expr, adds), self._diagonal(partial, primal), partial)
             case Reduce() | SumRows():

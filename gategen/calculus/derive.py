@@ -141,6 +141,10 @@ class _Sweep:
         for node in (*self.lowering.step, *self.lowering.setup):
             self.uses.update(value.name for value in _reads(node, self.by_name))
         self.position = {name: index for index, name in enumerate(self.by_name)}
+        self.fixed = {value.name for value in self.by_name.values() if value.kind in _WITHOUT_GRADIENT}
+        for node in flatten(self.lowering.setup):
+            if all(value.name in self.fixed for value in _reads(node, self.by_name)):
+                self.fixed.update(value.name for value in writes(node))
 
     def adjoint_of(self, value: Value) -> Value:
         """``d_v`` for the value ``v``."""
@@ -188,7 +192,7 @@ class _Sweep:
         together: list[Assign] = []
         for symbol in symbols_in_order(assign.expr):
             value = self.by_name[symbol.name]
-            if value.kind in _WITHOUT_GRADIENT:
+            if value.name in self.fixed:
                 continue
             partial = _partial(expression, symbol, assign.target)
             if is_zero(partial):
@@ -208,7 +212,8 @@ class _Sweep:
     def _passes_on(self, value: Value, target: Value) -> bool:
         """Whether a term of a sum, read nowhere else, can share the adjoint of the sum."""
         return (
-            value.kind is target.kind
+            value.kind is Kind.LOCAL
+            and not target.timeless
             and value.shape == target.shape
             and value.name not in self.adjoints
             and self.uses[value.name] == 1
@@ -230,14 +235,14 @@ class _Sweep:
     def _visit_contract(self, node: Contract, d_target: Value) -> None:
         for product in node.products:
             operand, weight = product.operand, product.weight
-            if operand.kind not in _WITHOUT_GRADIENT:
+            if operand.name not in self.fixed:
                 back = Product(weight, d_target, not product.transposed, product.block)
                 self._add(Contract(self.adjoint_of(operand), (back,), (), node.origin), operand)
-            if weight.kind not in _WITHOUT_GRADIENT:
+            if weight.name not in self.fixed:
                 outer = OuterRows(self.adjoint_of(weight), d_target, operand, product.block, node.origin)
                 self._add(outer, weight)
         for addend in node.addends:
-            if addend.kind in _WITHOUT_GRADIENT:
+            if addend.name in self.fixed:
                 continue
             if node.target.timeless:
                 assign = Assign(

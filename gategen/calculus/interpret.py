@@ -37,9 +37,10 @@ from gategen.language.functions import ElementWise
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-Index = int | slice
+Index = int | slice | None
 
 _ALL = slice(None)
+_ONCE = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def backward(
         machine.arrays[seed.name] = np.asarray(d_outputs.get(name, zeros), float)
     machine.run(plan.backward, machine.finish_adjoint_step, reverse=True)
     for node in program.setup_adjoint:
-        machine.execute(node, _ALL)
+        machine.execute(node, _ONCE)
     gradients = {name: machine.read(value, _ALL) for name, value in program.gradients.items()}
     trained = {v.name for v in program.parameters if v.kind is Kind.PARAMETER}
     d_initial = {carry.state.name: machine.arriving[carry.d_state.name] for carry in program.carries}
@@ -186,7 +187,7 @@ class _Machine:
 
     def run_setup(self) -> None:
         for node in self.plan.program.setup:
-            self.execute(node, _ALL)
+            self.execute(node, _ONCE)
 
     def run(self, phases: Phases, finish: Callable[[int], None], reverse: bool = False) -> None:
         self.execute_all(phases.before, _ALL)
@@ -247,42 +248,41 @@ class _Machine:
         match node:
             case Island():
                 for assign in node.assigns:
-                    self._execute_scalar(assign, node, index)
+                    self._scalar(assign, index)
             case Reduce() | SumRows():
-                self._execute_scalar(node, node, index)
+                self._scalar(node, index)
             case Contract():
                 total: Any = sum(self.read(addend, index) for addend in node.addends)
                 for product in node.products:
                     weight = _columns(self.arrays[product.weight.name], product.block, self.sizes)
                     matrix = weight if product.transposed else weight.T
-                    total = total + self.read(product.operand, index) @ matrix
+                    total = total + np.atleast_1d(self.read(product.operand, index)) @ matrix
                 self.contribute(node.target, total, index)
             case Shift():
                 self._shift(node)
             case OuterRows():
-                active = self.active[index]
-                left, right = (np.where(active, self.read(v, index), 0) for v in (node.left, node.right))
+                left, right = (self._inside(self.read(v, index), index) for v in (node.left, node.right))
                 gradient = self.arrays.setdefault(node.target.name, self.zeros(node.target))
-                _columns(gradient, node.block, self.sizes)[...] += _outer(left, right)
+                _columns(gradient, node.block, self.sizes)[...] += left.T @ right
 
-    def _execute_scalar(self, node: Assign | Reduce | SumRows, inside: Any, index: Index) -> None:
+    def _scalar(self, node: Assign | Reduce | SumRows, index: Index) -> None:
         value = compiled(node.expr)(lambda name: self.read(self.plan.program.values[name], index))
-        if isinstance(node, Assign):
-            self.contribute(node.target, value, index)
-            return
-        timeless = self.read(node.target, index).ndim < 1 or node.target.timeless
-        active = self.active[index]
-        width = node.shape[0].evaluate(self.sizes) if node.shape else 1
-        full = np.where(active, np.broadcast_to(value, (*active.shape[:-1], width)), 0)
-        if isinstance(node, Reduce) or not node.target.shape:
-            full = full.sum(-1, keepdims=True)
-        if timeless:
-            full = full.reshape(-1, full.shape[-1]).sum(0)
-            self.arrays[node.target.name] = self.arrays[node.target.name] + full.reshape(
-                self.arrays[node.target.name].shape
-            )
-        else:
-            self.contribute(node.target, full, index)
+        if not isinstance(node, Assign):
+            units = [width.evaluate(self.sizes) for width in node.shape] or [1]
+            rows = () if index is _ONCE else self.active[index].shape[:-1]
+            value = np.broadcast_to(value, (*rows, *units))
+            if isinstance(node, Reduce) or not node.target.shape:
+                value = value.sum(tuple(range(-len(units), 0)))[..., None]
+            if node.target.timeless:
+                value = self._inside(value, index).sum(0)
+        self.contribute(node.target, value, index)
+
+    def _inside(self, array: Array, index: Index) -> Array:
+        """The rows inside their sequences, the others zero; a single row for what has no time."""
+        array = np.atleast_1d(array)
+        if index is _ONCE:
+            return array[None]
+        return np.where(self.active[index], array, 0).reshape(-1, array.shape[-1])
 
     def read(self, value: Value, index: Index) -> Array:
         array = self.arrays.setdefault(value.name, self.zeros(value))
@@ -291,7 +291,8 @@ class _Machine:
     def contribute(self, target: Value, value: Any, index: Index) -> None:
         array = self.arrays.setdefault(target.name, self.zeros(target))
         if target.timeless:
-            self.arrays[target.name] = array + value
+            same = np.size(value) == array.size
+            self.arrays[target.name] = array + (np.reshape(value, array.shape) if same else value)
             return
         if target.kind is Kind.ADJOINT:
             value = np.where(self.active[index], value, 0)
@@ -324,11 +325,6 @@ def _undoes(node: Shift, shift: Shift, program: Program) -> bool:
     """Whether a shift hands the adjoint of a shifted input back to the input."""
     d_source = program.gradients.get(shift.source.name)
     return node.offset == -shift.offset and node.target == d_source
-
-
-def _outer(left: Array, right: Array) -> Array:
-    """The sum over all rows of the outer products."""
-    return left.reshape(-1, left.shape[-1]).T @ right.reshape(-1, right.shape[-1])
 
 
 def _error_function(x: Array) -> Array:

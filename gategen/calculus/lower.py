@@ -96,6 +96,10 @@ class Lowering:
         return self.cell.variables[name]
 
 
+Operand = tuple[Value, Value, Block | None]
+"""A weight, what it is applied to, and the columns that it takes."""
+
+
 @dataclass
 class _Equation:
     """The lowering of one equation."""
@@ -172,8 +176,8 @@ class _Equation:
             return function
         known = self.lowering.derived.get(function)
         if known is None:
-            argument = function.args[0]
-            own = argument.name if argument.is_Symbol else self.target.name
+            symbols = symbols_in_order(function)
+            own = symbols[0].name if len(symbols) == 1 else self.target.name
             name = f"{function.row.name}_{own}"
             known = self.lowering.new(name, self._shape(function), Kind.DERIVED)
             self.lowering.setup.append(Island((Assign(known, function, self.index),)))
@@ -213,32 +217,43 @@ class _Equation:
         return value
 
     def _contract(
-        self,
-        target: Value,
-        plain: _Sum,
-        operands: Sequence[list[tuple[Value, Value, Block | None]]] | None = None,
-    ) -> Contract:
+        self, target: Value, plain: _Sum, operands: Sequence[Sequence[Operand]] | None = None
+    ) -> Node:
+        """``target = addends + products``; what is the same for all steps is computed once."""
         groups = operands or [self._operands(product) for product in plain.products]
-        products = tuple(Product(w, v, block=block) for group in groups for w, v, block in group)
-        addends = tuple(
+        items = [item for group in groups for item in group]
+        addends = [
             self.lowering.at(term) if isinstance(term, At) else self.lowering.values[term.name]
             for term in plain.addends
-        )
-        return Contract(target, products, addends, self.index)
+        ]
+        if not target.timeless and any(item[1].timeless for item in items):
+            once = [item for item in items if item[1].timeless]
+            value = self.lowering.new(f"m_{self.target.name}", target.shape, Kind.DERIVED)
+            self.lowering.setup.append(Contract(value, _products(once), (), self.index))
+            addends.append(value)
+            items = [item for item in items if not item[1].timeless]
+        if not items:
+            total = Add(*[addend.symbol for addend in addends], evaluate=False)
+            return Island((Assign(target, total, self.index),))
+        return Contract(target, _products(items), tuple(addends), self.index)
 
-    def _operands(self, product: MatVec) -> list[tuple[Value, Value, Block | None]]:
+    def _operands(self, product: MatVec) -> list[Operand]:
         factor, operand = product.args
         name = factor.signal if isinstance(factor, At) else factor.name
         weight = self.lowering.values[name]
         if not isinstance(operand, Concat):
             return [(weight, self._value_of(self._lowered(operand), "v"), None)]
         start = Width()
-        parts: list[tuple[Value, Value, Block | None]] = []
+        parts: list[Operand] = []
         for part in operand.args:
             value = self._value_of(self._lowered(part), "v")
             parts.append((weight, value, Block(start, value.width)))
             start = start + value.width
         return parts
+
+
+def _products(items: Sequence[Operand]) -> tuple[Product, ...]:
+    return tuple(Product(weight, value, block=block) for weight, value, block in items)
 
 
 @dataclass

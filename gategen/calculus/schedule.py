@@ -21,6 +21,7 @@ from gategen.calculus.ir import (
     Node,
     OuterRows,
     Program,
+    Reduce,
     Shift,
     SumRows,
     Value,
@@ -155,15 +156,15 @@ def _hoisted(
         free = tuple(p for p in node.products if p.operand.name not in bound)
         held = tuple(p for p in node.products if p.operand.name in bound)
         if free:
-            before.append(replace(node, products=free))
-            text = " + ".join(product_text(p.weight, p.operand, p.transposed) for p in free)
-            notes.append(Choice(f"hoist {text} into {node.target.name}", "always", f"depends on no {what}"))
+            hoisted = replace(node, products=free)
+            before.append(hoisted)
+            notes.append(Choice(f"hoist {sum_text(hoisted)}", "always", f"depends on no {what}"))
         if held:
             rest.append(replace(node, products=held, addends=() if free else node.addends))
     needed = {value.name for node in before for value in program.reads(node)}
     first: list[Node] = []
     for node in reversed(rest):
-        if isinstance(node, Island) and any(v.name in needed for v in writes(node)):
+        if isinstance(node, (Island, Reduce)) and any(v.name in needed for v in writes(node)):
             needed.update(value.name for value in program.reads(node))
             first.append(node)
     kept = [node for node in rest if not any(node is other for other in first)]
@@ -207,7 +208,7 @@ def _sunk(
         if any(value.name in needed for value in writes(node)):
             needed.update(value.name for value in program.reads(node))
     moved = [n for n in nodes if isinstance(n, Contract) and n.target.name not in needed]
-    notes = [Choice(f"sink {node.target.name}", "always", "no later step needs it") for node in moved]
+    notes = [Choice(f"sink {sum_text(node)}", "always", "no later step needs it") for node in moved]
     targets = {node.target.name for node in moved}
     kept = []
     after: list[Node] = []
@@ -252,7 +253,7 @@ def keep(plan: Schedule) -> Schedule:
     while pending:
         name = pending.pop(0)
         value = program.values[name]
-        if name in done or value.timeless or value.kind in (Kind.INPUT, Kind.SEED):
+        if name in done or value.timeless or value.kind in (Kind.INPUT, Kind.SEED, Kind.ADJOINT):
             continue
         done.add(name)
         if value.kind is Kind.PAST:
@@ -311,6 +312,12 @@ def fuse(plan: Schedule) -> Schedule:
     forward, backward = fused(plan.forward), fused(plan.backward)
     shared = replace(program, shared=tuple(named.values()))
     return replace(plan, program=shared, forward=forward, backward=backward)
+
+
+def sum_text(node: Contract) -> str:
+    """``W @ v + U @ u into a``: the products of a node and where they go."""
+    products = [product_text(p.weight, p.operand, p.transposed) for p in node.products]
+    return f"{' + '.join(products)} into {node.target.name}"
 
 
 def product_text(weight: Value, operand: Value, transposed: bool) -> str:

@@ -1,0 +1,103 @@
+"""Derivatives without a derivation: complex step and central differences on the interpreter.
+
+The loss is the sum of all outputs and final states, each times the gradient that arrives there. With a step
+of 1e-30 along the imaginary axis nothing cancels, so the derivative is as exact as the loss (Squire & Trapp
+1998); branches are decided on the real part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from gategen.calculus.interpret import forward
+from gategen.calculus.problem import Array, Generator, Leaf, Problem, params_by_value
+from gategen.calculus.schedule import Schedule
+
+_TINY = 1e-30
+
+
+def losses(plan: Schedule, given: Problem, dtype: Any = np.float64) -> Array:
+    """The loss of each sequence, (B,)."""
+    params = params_by_value(plan.program, given.params)
+    with np.errstate(all="ignore"):
+        run = forward(plan, given.sizes, given.inputs, params, given.initial, given.lengths, dtype)
+        total = np.zeros(given.sizes["B"], dtype)
+        for name, weight in given.d_outputs.items():
+            total = total + (run.outputs[name] * weight).sum((0, 2))
+        for name, weight in given.d_final.items():
+            total = total + (run.final[name] * weight).sum(1)
+    return total
+
+
+def along(plan: Schedule, given: Problem, direction: Mapping[Leaf, Array]) -> Array:
+    """The derivative of each sequence's loss along a direction, by complex step."""
+    leaves = given.leaves()
+    moved = {leaf: leaves[leaf] + 1j * _TINY * way for leaf, way in direction.items()}
+    slopes: Array = losses(plan, given.with_leaves(moved), np.complex128).imag / _TINY
+    return slopes
+
+
+def gradients(plan: Schedule, given: Problem) -> dict[Leaf, Array]:
+    """Every gradient, element by element.
+
+    Sequences are independent, so one run serves the same element of all of them.
+    """
+    found = {}
+    for leaf, array in given.leaves().items():
+        group, _ = leaf
+        gradient = np.zeros(array.shape)
+        for index in np.ndindex(_elements(group, array)):
+            place = _everywhere(group, index)
+            way = np.zeros(array.shape)
+            way[place] = 1.0
+            slopes = along(plan, given, {leaf: way})
+            gradient[place] = slopes.sum() if group == "params" else slopes
+        found[leaf] = gradient
+    return found
+
+
+def _elements(group: str, array: Array) -> tuple[int, ...]:
+    """The axes to go through one by one: all but that of the batch."""
+    if group == "params":
+        return array.shape
+    return array.shape[1:] if group == "initial" else (array.shape[0], *array.shape[2:])
+
+
+def _everywhere(group: str, index: tuple[int, ...]) -> tuple[int | slice, ...]:
+    if group == "params":
+        return index
+    return (slice(None), *index) if group == "initial" else (index[0], slice(None), *index[1:])
+
+
+def direction(given: Problem, rng: Generator, without: frozenset[Leaf] = frozenset()) -> dict[Leaf, Array]:
+    """A random direction in everything but some leaves."""
+    return {
+        leaf: np.asarray(rng.standard_normal(array.shape))
+        for leaf, array in given.leaves().items()
+        if leaf not in without
+    }
+
+
+def central(plan: Schedule, given: Problem, way: Mapping[Leaf, Array], step: float) -> float:
+    """The derivative of the loss along a direction, by fourth-order central differences."""
+
+    def at(distance: float) -> float:
+        leaves = given.leaves()
+        moved = {leaf: leaves[leaf] + distance * vector for leaf, vector in way.items()}
+        return float(losses(plan, given.with_leaves(moved)).sum())
+
+    near, far = at(step) - at(-step), at(2 * step) - at(-2 * step)
+    return (8 * near - far) / (12 * step)
+
+
+def disturbed(given: Problem, epsilon: float, rng: Generator) -> Problem:
+    """The problem with every input and weight changed by a relative ``epsilon``, up or down."""
+    return given.with_leaves(
+        {
+            leaf: array * (1 + epsilon * rng.choice([-1.0, 1.0], array.shape))
+            for leaf, array in given.leaves().items()
+        }
+    )
