@@ -10,7 +10,7 @@ from sympy import Add, Expr, Mul, Pow
 
 from gategen.calculus.order import arrange
 from gategen.language.functions import FUNCTIONS, ElementWise
-from gategen.language.notation import negated, substitute
+from gategen.language.notation import negated, substitute, subtrahend
 
 _CHOICE, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)
 
@@ -138,7 +138,7 @@ class CWriter:
     def _sum(self, node: Add) -> str:
         text = self.write(node.args[0], _SUM)
         for term in node.args[1:]:
-            rest = negated(term)
+            rest = subtrahend(term)
             sign = "+" if rest is None else "-"
             text += f" {sign} {self.write(term if rest is None else rest, _PRODUCT)}"
         return text

@@ -94,10 +94,5 @@ def central(plan: Schedule, given: Problem, way: Mapping[Leaf, Array], step: flo
 
 
 def disturbed(given: Problem, epsilon: float, rng: Generator) -> Problem:
-    """The problem with every input and weight changed by a relative ``epsilon``, up or down."""
-    return given.with_leaves(
-        {
-            leaf: array * (1 + epsilon * rng.choice([-1.0, 1.0], array.shape))
-            for leaf, array in given.leaves().items()
-        }
-    )
+    """The problem with every number in it changed by a relative ``epsilon``, up or down."""
+    return given.changed(lambda array: array * (1 + epsilon * rng.choice([-1.0, 1.0], array.shape)))

@@ -6,7 +6,7 @@ zero, declared values are disturbed, and what divides or stands under a root or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ Leaf = tuple[str, str]
 """A group of a problem, ``inputs``, ``params`` or ``initial``, and a name in it."""
 
 GROUPS = ("inputs", "params", "initial")
+PARTS = (*GROUPS, "d_outputs", "d_final")
 
 
 @dataclass(frozen=True)
@@ -79,28 +80,37 @@ class Problem:
             groups[group][name] = array
         return replace(self, inputs=groups["inputs"], params=groups["params"], initial=groups["initial"])
 
+    def changed(self, change: Callable[[Array], Array], parts: Iterable[str] = PARTS) -> Problem:
+        """The same problem with a change to every array of some parts."""
+        arrays: dict[str, Any] = {
+            part: {name: change(array) for name, array in getattr(self, part).items()} for part in parts
+        }
+        return replace(self, **arrays)
+
     def in_dtype(self, dtype: Any) -> Problem:
         """The same problem with arrays of another dtype."""
-        parts = (*GROUPS, "d_outputs", "d_final")
-        return replace(
-            self,
-            **{part: {name: a.astype(dtype) for name, a in getattr(self, part).items()} for part in parts},
-        )
+        return self.changed(lambda array: array.astype(dtype))
 
     def padded(self, value: float) -> Problem:
         """The same problem with ``value`` wherever a sequence has ended already."""
         if self.lengths is None:
             return self
         past = np.arange(self.sizes["T"])[:, None] >= self.lengths
-
-        def fill(arrays: Arrays) -> dict[str, Array]:
-            return {name: np.where(past[:, :, None], value, array) for name, array in arrays.items()}
-
-        return replace(self, inputs=fill(self.inputs), d_outputs=fill(self.d_outputs))
+        return self.changed(lambda plane: np.where(past[:, :, None], value, plane), ("inputs", "d_outputs"))
 
 
-def draw(cell: Cell, program: Program, setting: Setting, seed: int | tuple[int, ...]) -> Problem:
-    """Random arguments, all of them exact in float32 so that every dtype solves the same problem."""
+def draw(
+    cell: Cell, program: Program, setting: Setting, seed: int | tuple[int, ...], scale: float = 1.0
+) -> Problem:
+    """Random arguments, all of them exact in float32 so that every dtype solves the same problem.
+
+    Args:
+        cell: What they are for.
+        program: What was derived from it.
+        setting: The sizes.
+        seed: Of the random numbers.
+        scale: Of inputs and initial states; cells with powers of a state diverge from large ones.
+    """
     rng = np.random.default_rng(seed)
     sizes = {name: setting.widths[i % len(setting.widths)] for i, name in enumerate(cell.widths)}
     sizes |= {"T": setting.steps, "B": setting.batch}
@@ -109,8 +119,8 @@ def draw(cell: Cell, program: Program, setting: Setting, seed: int | tuple[int, 
     limited = _limited(cell.roles.equations)
     factors = {name for name, variable in cell.parameters.items() if variable.multiplied}
 
-    def normal(value: Value, scale: float, *leading: int) -> Array:
-        return scale * rng.standard_normal((*leading, value.width.evaluate(sizes)))
+    def normal(value: Value, size: float, *leading: int) -> Array:
+        return size * rng.standard_normal((*leading, value.width.evaluate(sizes)))
 
     def parameter(value: Value) -> Array:
         shape = [width.evaluate(sizes) for width in value.shape]
@@ -126,7 +136,7 @@ def draw(cell: Cell, program: Program, setting: Setting, seed: int | tuple[int, 
 
     def plane(value: Value) -> Array:
         shape = (steps, batch, value.width.evaluate(sizes))
-        return rng.uniform(0.5, 1.5, shape) if value.name in limited else rng.standard_normal(shape)
+        return rng.uniform(0.5, 1.5, shape) if value.name in limited else scale * rng.standard_normal(shape)
 
     states = [carry.state for carry in program.carries]
     moved = [node.source for node in program.step if isinstance(node, Shift) and program.history(node)]
@@ -136,7 +146,7 @@ def draw(cell: Cell, program: Program, setting: Setting, seed: int | tuple[int, 
         sizes,
         {v.name: plane(v) for v in program.inputs},
         {v.shown: parameter(v) for v in weights},
-        {v.name: normal(v, 0.6, batch) for v in begins},
+        {v.name: normal(v, 0.6 * scale, batch) for v in begins},
         lengths,
         {v.name: normal(v, 1.0, steps, batch) for v in program.outputs},
         {v.name: normal(v, 1.0, batch) for v in states},

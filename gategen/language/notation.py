@@ -161,6 +161,17 @@ def negated(term: Expr) -> Expr | None:
     return None
 
 
+def subtrahend(term: Expr) -> Expr | None:
+    """``x`` if a sum should show ``term`` as ``- x``, else None."""
+    if term.is_Number:
+        return -term if term.is_negative else None
+    if isinstance(term, Mul) and term.args[0].is_Number and term.args[0].is_negative:
+        if term.args[0] == Integer(-1):
+            return negated(term)
+        return Mul(-term.args[0], *term.args[1:], evaluate=False)
+    return None
+
+
 def symbols_in_order(expression: Expr) -> list[sympy.Symbol]:
     """The distinct symbols of an expression in the order in which they are written."""
     seen: dict[sympy.Symbol, None] = {}

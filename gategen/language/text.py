@@ -8,7 +8,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow
 
 from gategen.language.functions import ElementWise
-from gategen.language.notation import At, Concat, Eq, MatVec, negated
+from gategen.language.notation import At, Concat, Eq, MatVec, negated, subtrahend
 from gategen.language.roles import Declaration
 
 _COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(6)
@@ -45,7 +45,7 @@ class _Writer:
             return _ATOM, node.name
         if node.is_Number:
             text = number_text(node)
-            return (_PRODUCT if "/" in text else _SUM if text.startswith("-") else _ATOM), text
+            return (_PRODUCT if "/" in text else _SIGN if text.startswith("-") else _ATOM), text
         if isinstance(node, MatVec):
             weight, operand = node.args
             return _PRODUCT, f"{self.write(weight, _ATOM)} @ {self.write(operand, _SIGN)}"
@@ -68,7 +68,7 @@ class _Writer:
     def _sum(self, node: Add) -> str:
         text = self.write(node.args[0], _SUM)
         for term in node.args[1:]:
-            rest = negated(term)
+            rest = subtrahend(term)
             text += (
                 f" - {self.write(rest, _PRODUCT)}" if rest is not None else f" + {self.write(term, _PRODUCT)}"
             )
