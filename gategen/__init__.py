@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from gategen.language.cell import Cell
     from gategen.language.functions import *  # noqa: F403
     from gategen.language.notation import Eq, signals, t, weights
+    from gategen.language.parse import declare
     from gategen.pipeline import derive, load, parse
     from gategen.runtime import cache as cache
     from gategen.runtime.compile import compile
@@ -37,6 +38,7 @@ __all__ = [
     "GategenWarning",
     "check",
     "compile",
+    "declare",
     "derive",
     "load",
     "parse",
@@ -52,6 +54,7 @@ _HOME = {
     "Eq": "language.notation",
     "check": "check",
     "compile": "runtime.compile",
+    "declare": "language.parse",
     "derive": "pipeline",
     "load": "pipeline",
     "parse": "pipeline",

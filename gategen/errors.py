@@ -28,10 +28,18 @@ class Position:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
+    def written(self) -> str:
+        """What stands at the place."""
+        return self.text[self.column - 1 : self.column - 1 + self.width]
+
     def quote(self) -> str:
-        """The offending line with a marker below the offending part."""
-        marker = " " * (self.column - 1) + "^" * max(1, min(self.width, len(self.text) - self.column + 1))
-        return f"    {self.text}\n    {marker}"
+        """The offending line, or the piece of a long one, with a marker below the offending part."""
+        start = max(0, self.column - 1 - 60) if len(self.text) > 100 else 0
+        shown = self.text[start : start + 100]
+        clean = "".join(c if c.isprintable() or c == "\t" else "\N{REPLACEMENT CHARACTER}" for c in shown)
+        before = "".join(c if c == "\t" else " " for c in clean[: self.column - 1 - start])
+        marker = before + "^" * max(1, min(self.width, len(clean) - len(before)))
+        return f"    {clean}\n    {marker}"
 
 
 @dataclass(eq=False)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from os.path import exists, isdir
 from pathlib import Path
 
 from gategen.backends import c, latex, markdown, numpy, plan, text
@@ -20,10 +21,11 @@ from gategen.calculus.derive import derive as derive_program
 from gategen.calculus.ir import Program
 from gategen.calculus.lower import identifier
 from gategen.calculus.schedule import Schedule, schedule
-from gategen.errors import CellSyntaxError, UnknownName, nearest
+from gategen.errors import UnknownName, nearest
 from gategen.language.cell import Cell
 from gategen.language.parse import parse as parse_text
 from gategen.language.roles import Role
+from gategen.language.source import MAX_BYTES, decoded
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec
 
 ZOO = Path(__file__).parent / "zoo"
@@ -49,18 +51,17 @@ def load(name: str | Path, constants: Mapping[str, float] | None = None) -> Cell
     known = ZOO / f"{name}.cell"
     path = known if str(name) in zoo() else Path(name)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 4)
     except (OSError, ValueError) as error:
-        kind = "folder" if path.is_dir() else "file" if path.suffix else "zoo cell"
-        problem = f"there is no {kind} {str(name)!r}" if not path.is_dir() else f"{name} is a folder"
+        problem = f"there is no {'file' if path.suffix else 'zoo cell'} {str(name)!r}"
+        if exists(path):
+            problem = f"{name} is a folder" if isdir(path) else f"{name} cannot be read"
         raise UnknownName(
             problem, None, "a name from 'gategen list' or a .cell file", nearest(str(name), zoo())
         ) from error
-    try:
-        content = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise CellSyntaxError(f"{name}: the file is no UTF-8 text") from None
-    return parse_text(content, cell_name(path), constants, file=str(path.name if path == known else path))
+    shown = str(path.name if path == known else path)
+    return parse_text(decoded(data, shown), cell_name(path), constants, file=shown)
 
 
 def parse(text: str, name: str = "cell", constants: Mapping[str, float] | None = None) -> Cell:
@@ -152,17 +153,34 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
     interface = Interface(cell, program, "", "")
     past = {shift.source.name for shift in histories(program)}
 
+    def start(name: str) -> str:
+        return interface.inputs[f"start {name}"].name
+
     return Manifest(
         cell=cell.name,
         dtype="float32" if dtype == "float32" else "float64",
         backend=rendering,
         widths=cell.widths,
         inputs=tuple(
-            InputSpec(v.name, interface.inputs[v.name].name, v.shape, history=v.name in past)
+            InputSpec(
+                v.name,
+                interface.inputs[v.name].name,
+                v.shape,
+                history=v.name in past,
+                start=start(v.name) if v.name in past else "",
+            )
             for v in cell.inputs.values()
         ),
         states=tuple(
-            StateSpec(v.name, v.name, v.shape, initial=v.value or 0.0) for v in cell.states.values()
+            StateSpec(
+                v.name,
+                v.name,
+                v.shape,
+                initial=v.value or 0.0,
+                start=start(v.name),
+                final=interface.outputs[f"final {v.name}"].name,
+            )
+            for v in cell.states.values()
         ),
         outputs=tuple(
             ArraySpec(v.name, interface.outputs[v.name].name, v.shape) for v in cell.outputs.values()
@@ -180,6 +198,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
         ),
         reverse=cell.reverse,
         warnings=program.warnings,
+        lengths=interface.lengths,
     )
 
 

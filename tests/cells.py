@@ -5,6 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 import gategen as gg
+from gategen.calculus.ir import Program
+from gategen.calculus.problem import Problem, Setting, draw
+from gategen.calculus.schedule import Schedule, naive, schedule
 
 TRICKY = {
     "shared_weight": "g = tanh(W_h @ x[t] + W_h @ h[t-1])\nh[t] = tanh(W_h @ g + b_h) * b_h",
@@ -20,13 +23,15 @@ TRICKY = {
     "derived_product": "v_s = W_v @ b_v\nh[t] = tanh(W_h @ x[t] + v_s * h[t-1])",
     "derived_sum_of_products": "v_s = W_v @ b_v + V_v @ c_v + b_s\nh[t] = tanh(W_h @ x[t] + v_s * h[t-1])",
     "derived_from_derived": (
-        "nu: scalar\na_s = exp(nu)\nv_s = a_s * b_v\nw_s = v_s * v_s + a_s\nh[t] = tanh(W_h @ x[t] + w_s * h[t-1])"
+        "nu: scalar\na_s = exp(nu)\nv_s = a_s * b_v\nw_s = v_s * v_s + a_s\n"
+        "h[t] = tanh(W_h @ x[t] + w_s * h[t-1])"
     ),
     "derived_in_a_product": "v_s = tanh(b_v)\nh[t] = tanh(W_h @ x[t] + U_h @ v_s + h[t-1])",
     "derived_returned": "z[t] = W_z @ b_z\nh[t] = tanh(x[t] + z[t] * h[t-1])\nz: output\nh: output",
     "scalars": "alpha: scalar\nbeta: scalar\nh[t] = alpha * tanh(W_h @ x[t] + beta * h[t-1]) - beta",
     "scalar_gate": (
-        "s: input[1]\nu[t] = sigmoid(s[t] + 0.5 * u[t-1])\nh[t] = u[t] * h[t-1] + (1 - u[t]) * tanh(W_h @ x[t])"
+        "s: input[1]\nu[t] = sigmoid(s[t] + 0.5 * u[t-1])\n"
+        "h[t] = u[t] * h[t-1] + (1 - u[t]) * tanh(W_h @ x[t])"
     ),
     "scalar_input": "s: input[1]\nh[t] = s[t] * tanh(W_h @ x[t] + s[t]**2 * h[t-1])",
     "scalar_state": "s: input[1]\nq[t] = 0.9 * q[t-1] + s[t]\nh[t] = tanh(W_h @ x[t] + q[t] * h[t-1])",
@@ -36,7 +41,9 @@ TRICKY = {
     "branches": (
         "g = where(x[t] > 0.5, 1, where(x[t] < -0.5, -1, 0.5))\nh[t] = g * h[t-1] + x[t] * sign(h[t-1])"
     ),
-    "clips": "g = clip(W_h @ x[t] + h[t-1], -0.5, 0.7)\nh[t] = g + relu(h[t-1]) - min(x[t], g) * hard_tanh(g)",
+    "clips": (
+        "g = clip(W_h @ x[t] + h[t-1], -0.5, 0.7)\nh[t] = g + relu(h[t-1]) - min(x[t], g) * hard_tanh(g)"
+    ),
     "learned_limits": "h[t] = clip(W_h @ x[t] + h[t-1], b_l - 1, b_u + 1) + max(b_l, h[t-1])",
     "past_input": "h[t] = tanh(W_h @ x[t] + V_h @ x[t-1] + U_h @ h[t-1])",
     "next_input": "h[t] = tanh(W_h @ x[t] + V_h @ x[t+1] + U_h @ h[t-1])",
@@ -65,14 +72,16 @@ TRICKY = {
     ),
     "reassigned": "g = W_h @ x[t]\ng = tanh(g + h[t-1])\ng = g * g + g\nh[t] = g * h[t-1] + x[t] * 0.1 - g",
     "division": "h[t] = (x[t] + h[t-1]) / (2 + tanh(h[t-1])) / tau_h + 1 / (1 + x[t]**2)",
-    "powers": "h[t] = (x[t]**2 + 1)**-1 * h[t-1]**3 + x[t] / (1 + h[t-1]**2) - -x[t]",
+    "powers": "h[t] = (x[t]**2 + 1)**-1 * tanh(h[t-1])**3 + x[t] / (1 + h[t-1]**2) - -x[t]",
     "roots": "h[t] = sqrt(1 + h[t-1]**2) - log(2 + tanh(x[t])) + (1 + x[t]**2)**0.5 / sqrt(tau_h)",
     "concatenation": "s: input\nh[t] = tanh(W_h @ [h[t-1], x[t], 2 * s[t]] + b_h)",
     "concatenated_scalar": "nu: scalar\nh[t] = tanh(W_h @ [h[t-1], x[t], nu])",
     "frozen": "U_h: frozen\nm_h: frozen\nh[t] = tanh(W_h @ x[t] + U_h @ (m_h * h[t-1]))",
     "constants": "dt: constant = 0.25\nh[t] = h[t-1] + dt * tanh(W_h @ x[t] + U_h @ h[t-1]) / (1 + dt)",
     "sizes": "h: state[n]\nh[t] = tanh(x[t] + U_h @ h[t-1] / sqrt(n)) * log(n + 1) + exp(1) / sqrt(2)",
-    "declared_start": "h: state[n] = 0.75\nc: state = -2\nc[t] = 0.5 * c[t-1] + x[t]\nh[t] = tanh(U_h @ h[t-1] + c[t])",
+    "declared_start": (
+        "h: state[n] = 0.75\nc: state = -2\nc[t] = 0.5 * c[t-1] + x[t]\nh[t] = tanh(U_h @ h[t-1] + c[t])"
+    ),
     "no_state": "y[t] = tanh(W_y @ x[t] + b_y)",
     "hidden_state": "c[t] = 0.5 * c[t-1] + x[t]\ny[t] = 2 * c[t-1] + x[t]\ny: output",
     "state_of_inputs": "s[t] = W_s @ x[t]\nh[t] = tanh(s[t-1] + h[t-1])",
@@ -80,14 +89,37 @@ TRICKY = {
     "same_for_all": "z[t] = 2 * b_z\nh[t] = tanh(x[t] + z[t] * h[t-1])\nz: output\nh: output",
     "zero_gradient": "h[t] = where(b_q > x[t], 1, 0) * h[t-1] + floor(b_r) * x[t]",
     "unused_gate": "z = sigmoid(W_z @ x[t])\nh[t] = h[t-1] + x[t]",
-    "nested_functions": "h[t] = sigmoid(tanh(W_h @ x[t]) + softplus(h[t-1] * b_h)) * gelu(silu(h[t-1]) + x[t])",
+    "nested_functions": (
+        "h[t] = sigmoid(tanh(W_h @ x[t]) + softplus(h[t-1] * b_h)) * gelu(silu(h[t-1]) + x[t])"
+    ),
     "linear": "h[t] = a_h * h[t-1] + W_h @ x[t]",
 }
 
 ALL = (*gg.pipeline.zoo(), *TRICKY)
 
 
+LENGTHS = Setting(4, 3, (2, 3, 5), lengths=(4, 0, 2))
+WIDTH_ONE = Setting(3, 2, (3, 1, 2))
+
+
 @cache
 def cell(name: str) -> gg.Cell:
     """A cell of the zoo or of the list above."""
     return gg.parse(TRICKY[name], name) if name in TRICKY else gg.load(name)
+
+
+@cache
+def program(name: str) -> Program:
+    """What is derived from it."""
+    return gg.derive(cell(name)).program
+
+
+@cache
+def plans(name: str) -> tuple[Schedule, Schedule]:
+    """The naive schedule and the full one."""
+    return naive(program(name)), schedule(program(name))
+
+
+def problem(name: str, setting: Setting, seed: int = 0) -> Problem:
+    """Random arguments."""
+    return draw(cell(name), program(name), setting, seed)

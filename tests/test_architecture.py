@@ -18,6 +18,7 @@ PACKAGE = ROOT / "gategen"
 ORDER = [
     "errors",
     "language.functions",
+    "language.names",
     "language.notation",
     "language.shapes",
     "language.roles",
@@ -25,6 +26,7 @@ ORDER = [
     "language.inference",
     "language.cell",
     "language.source",
+    "language.fixed",
     "language.expressions",
     "language.parse",
     "calculus.order",

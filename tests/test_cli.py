@@ -8,12 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
 
 import gategen as gg
+from gategen.check import Certificate, CheckRow
 from gategen.cli import main
 from gategen.generated import MARK
 
@@ -182,8 +182,7 @@ class TestCheck:
         assert json.loads(call("check", "rnn", "--json").stdout)
 
     def test_disagreement_is_exit_code_1(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        row = SimpleNamespace(test="differences", subject="d_W", error=1.0, bound=1e-12, passed=False)
-        failing = SimpleNamespace(rows=(row,), passed=False, json=lambda: json.dumps({"passed": False}))
+        failing = Certificate("rnn", 0, (CheckRow("differences", "d_W", 1.0, 1e-12, False),))
         monkeypatch.setattr(gg, "check", lambda cell, seed=0: failing)
         result = call("check", "rnn")
         assert result.exit_code == 1

@@ -39,8 +39,8 @@ MANIFEST = Manifest(
     dtype="float64",
     backend="c-portable",
     widths={"n_x": ("x",), "n_h": ("h", "M", "b")},
-    inputs=(InputSpec("x", "x", (N_X,), history=True), InputSpec("g", "g", ())),
-    states=(StateSpec("h", "h", (N_H,), initial=0.5),),
+    inputs=(InputSpec("x", "x", (N_X,), history=True, start="x_initial"), InputSpec("g", "g", ())),
+    states=(StateSpec("h", "h", (N_H,), initial=0.5, start="h_initial", final="h_final"),),
     outputs=(ArraySpec("h", "h", (N_H,)),),
     parameters=(
         ParameterSpec("U[0]", "U_0", (N_H, N_X)),

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gategen.backends.c_functions import Backward, Forward, FunctionText
-from gategen.backends.c_structs import Interface
+from gategen.backends.c_backward import Backward
+from gategen.backends.c_forward import Forward
+from gategen.backends.c_function import FunctionText
+from gategen.backends.c_structs import Interface, file_name
+from gategen.backends.c_text import comment, laid_out
 from gategen.backends.render import render
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import place
@@ -18,28 +21,47 @@ from gategen.language.text import cell_text
 SUFFIX = {"float32": "f32", "float64": "f64"}
 """What the dtype adds to the name of a function."""
 
-ROUTINES = (
-    *("take", "begin", "clear", "copy", "fill", "add", "transpose", "product", "outer"),
-    *("shift", "first", "hold", "advance", "emit"),
-)
-"""The routines that a kernel may call, in the order in which they are printed."""
+ROUTINES = {
+    "take": (),
+    "begin": ("take",),
+    "clear": (),
+    "gradient": ("take", "clear"),
+    "copy": (),
+    "fill": (),
+    "add": (),
+    "transposed": ("take",),
+    "chains": (),
+    "product": ("chains",),
+    "outer": ("chains",),
+    "shift": (),
+    "first": (),
+    "hold": (),
+    "advance": (),
+    "emit": (),
+}
+"""The routines of a kernel in the order in which they are printed, each with those that it needs."""
 
 
 @dataclass(frozen=True)
 class KernelView:
-    """One C file."""
+    """One C file.
 
-    title: tuple[str, ...]
-    equations: tuple[str, ...]
-    origin: str
+    Attributes:
+        title: The comment at the top: the paper and its equations.
+        header: The name of the header.
+        ctype: ``float`` or ``double``.
+        routines: Functions that the cell's own functions call.
+        sizes: The functions that tell the sizes of tape and workspace.
+        forward: The forward function.
+        backward: The backward function.
+    """
+
+    title: str
     header: str
     ctype: str
     routines: tuple[str, ...]
-    tape_size: str
-    work_size: str
-    about_forward: tuple[str, ...]
+    sizes: tuple[str, ...]
     forward: str
-    about_backward: tuple[str, ...]
     backward: str
 
 
@@ -47,8 +69,7 @@ class KernelView:
 class HeaderView:
     """The C header of a cell: one declaration block per dtype."""
 
-    title: tuple[str, ...]
-    origin: str
+    title: str
     guard: str
     dims: str
     blocks: tuple[str, ...]
@@ -61,72 +82,79 @@ class RoutineView:
 
 def source(plan: Schedule, cell: Cell, dtype: str) -> str:
     """The C file of a cell for one dtype; it includes the header ``<cell>.h``."""
-    interface = Interface(cell, plan.program, SUFFIX[dtype], "float" if dtype == "float32" else "double")
+    interface = _interface(plan, cell, dtype)
     storage = place(plan)
     single = dtype == "float32"
-    forward = Forward(plan, storage, interface, single)
-    backward = Backward(plan, storage, interface, single)
-    texts = forward.text(), backward.text()
+    writers = Forward(plan, storage, interface, single), Backward(plan, storage, interface, single)
+    forward, backward = (writer.text() for writer in writers)
+    sums = [("forward", forward.counts), ("backward", backward.counts)]
+    bytes_ = f"(forward > backward ? forward : backward) * (int64_t)sizeof({interface.ctype})"
+    equations = cell_text("", cell.declarations, cell.equations).strip().splitlines()
     view = KernelView(
-        title=title(cell),
-        equations=tuple(cell_text("", cell.declarations, cell.equations).strip().splitlines()),
-        origin=origin(cell),
-        header=f"{cell.name}.h",
+        title=comment([*_title(cell), "", *(f"    {line}" for line in equations), "", *_GUIDE]),
+        header=f"{file_name(cell)}.h",
         ctype=interface.ctype,
-        routines=_routines(texts),
-        tape_size=forward.tape_size(),
-        work_size=interface.work_size(texts[0].counts, texts[1].counts),
-        about_forward=interface.about_forward(),
-        forward=texts[0].code,
-        about_backward=interface.about_backward(),
-        backward=texts[1].code,
+        routines=_routines(forward, backward),
+        sizes=(writers[0].tape_size(), interface.measure("work_size", sums, bytes_)),
+        forward=forward.code,
+        backward=backward.code,
     )
-    return render("c/kernel.c.j2", view)
+    return laid_out(render("c/kernel.c.j2", view))
 
 
 def header(plan: Schedule, cell: Cell) -> str:
     """The header of a cell: the structs and functions of both dtypes."""
-    blocks = [declarations(plan, cell, dtype) for dtype in SUFFIX]
-    interface = Interface(cell, plan.program, "f32", "float")
-    guard = f"GG_{cell.name.upper()}_H"
-    return render(
-        "c/header.h.j2", HeaderView(title(cell), origin(cell), guard, interface.dims(), tuple(blocks))
+    interfaces = [_interface(plan, cell, dtype) for dtype in SUFFIX]
+    view = HeaderView(
+        title=comment(_title(cell)),
+        guard=f"GG_{file_name(cell).upper()}_H",
+        dims=interfaces[0].dims(),
+        blocks=tuple(interface.declarations() for interface in interfaces),
     )
-
-
-def declarations(plan: Schedule, cell: Cell, dtype: str) -> str:
-    """The structs and functions of one dtype."""
-    ctype = "float" if dtype == "float32" else "double"
-    return Interface(cell, plan.program, SUFFIX[dtype], ctype).declarations()
+    return laid_out(render("c/header.h.j2", view))
 
 
 def definition(plan: Schedule, cell: Cell, dtype: str) -> str:
     """The declarations that cffi needs: those of the header, without the preprocessor."""
-    interface = Interface(cell, plan.program, SUFFIX[dtype], "float" if dtype == "float32" else "double")
-    return f"{interface.dims()}\n\n{interface.declarations()}\n"
+    interface = _interface(plan, cell, dtype)
+    return laid_out(f"{interface.dims()}\n\n{interface.declarations()}")
 
 
 def standalone(plan: Schedule, cell: Cell, dtype: str) -> str:
     """One text with the header in place of its inclusion, as the compiler of a kernel gets it."""
-    include = f'#include "{cell.name}.h"'
-    return source(plan, cell, dtype).replace(
-        include, f"#include <stdint.h>\n\n{definition(plan, cell, dtype)}"
-    )
+    include = f'#include "{file_name(cell)}.h"'
+    own = f"#include <stdint.h>\n\n{definition(plan, cell, dtype)}"
+    return source(plan, cell, dtype).replace(include, own)
 
 
-def title(cell: Cell) -> tuple[str, ...]:
-    """Title and citation as comment lines."""
-    text = cell.doc.replace("*/", "* /").replace("/*", "/ *") or cell.name
-    return tuple(line.rstrip() for line in text.splitlines())
+def _interface(plan: Schedule, cell: Cell, dtype: str) -> Interface:
+    return Interface(cell, plan.program, SUFFIX[dtype], "float" if dtype == "float32" else "double")
 
 
-def origin(cell: Cell) -> str:
-    """Where a generated file comes from."""
-    return f"Generated by gategen from {cell.name}.cell; `gategen generate` rewrites it. Do not edit."
+_GUIDE = (
+    "Both passes have three phases: what needs no state is computed before the loop over time, for all"
+    " steps at once; the loop computes what one step hands to the next; what no step waits for follows"
+    " behind the loop, again for all steps at once.",
+    "",
+    "v_all is a value at all steps, [T][B] rows; v_t is one of its steps, [B] rows; v is one row. d_v is"
+    " the gradient of the loss with respect to v, a_v what stands inside the function that gives v.",
+    "",
+    "Every element of a matrix product is one chain of multiply-adds in a fixed order, so a sequence"
+    " gives the same bits in any batch.",
+)
+"""What a reader of a C file should know first."""
 
 
-def _routines(texts: tuple[FunctionText, FunctionText]) -> tuple[str, ...]:
-    used = texts[0].routines | texts[1].routines
-    functions = {**texts[0].functions, **texts[1].functions}
+def _title(cell: Cell) -> list[str]:
+    """Title, citation and where the file comes from, as lines that cannot end a comment."""
+    lines = (cell.doc or cell.name).splitlines()
+    origin = f"Generated by gategen from {cell.name}.cell; `gategen generate` rewrites it. Do not edit."
+    return [line.replace("*/", "* /").replace("/*", "/ *").rstrip() for line in (*lines, "", origin)]
+
+
+def _routines(*functions: FunctionText) -> tuple[str, ...]:
+    used = {name for function in functions for name in function.routines}
+    used |= {needed for name in used for needed in ROUTINES[name]}
+    own = {name: text for function in functions for name, text in function.functions.items()}
     files = [render(f"c/routines/{name}.c.j2", RoutineView()).rstrip() for name in ROUTINES if name in used]
-    return (*files, *functions.values())
+    return (*files, *own.values())

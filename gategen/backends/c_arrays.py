@@ -5,29 +5,18 @@ A plane of all steps is called ``v_all``, the array of one step ``v_t``, one row
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from gategen.backends.c_syntax import c_name
+from gategen.backends.c_names import c_name
+from gategen.backends.c_text import offset, product
 from gategen.calculus.ir import Carry, Kind, Program, Value
 from gategen.calculus.storage import Home, Placement
 from gategen.language.shapes import Shape, Width
 
 _AUTHOR = (Kind.INPUT, Kind.STATE, Kind.PARAMETER, Kind.FROZEN, Kind.CONSTANT, Kind.SIZE, Kind.DERIVED)
-_OURS = (
-    *("T", "B", "dims", "params", "inputs", "outputs", "d_params", "d_inputs", "d_outputs"),
-    *("tape", "work", "rest", "keep", "lengths", "row", "t", "b", "j"),
-)
-
-
-def count_text(shape: Shape) -> str:
-    """The number of elements of a timeless array, as a C expression of the size names."""
-    return " * ".join(_factor(width) for width in shape) or "1"
-
-
-def _factor(width: Width) -> str:
-    text = str(width)
-    return f"({text})" if " " in text else text
+_ARGUMENTS = {"dims", "params", "inputs", "outputs", "d_params", "d_inputs", "d_outputs", "tape", "work"}
+_OURS = ("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j")
 
 
 @dataclass
@@ -37,26 +26,27 @@ class Arrays:
     Attributes:
         program: The program; its values have unique names.
         placement: The homes of the pass.
-        widths: Names of the sizes, which no array may take.
+        sizes: What each width is called in C.
         taped: Values that have a plane on the tape.
-        lines: Declarations so far.
-        counts: Element counts taken from the workspace so far, as C expressions.
+        counts: What was taken from the workspace so far: numbers of elements with the arrays' names.
         base: Where each value's array begins: a plane, a step buffer, or a timeless array.
         starts: Where each state (and input with a history) begins, by its name.
+        names: What each value is called in C.
+        ours: What each word of ours is called in C.
     """
 
     program: Program
     placement: Placement
-    widths: tuple[str, ...]
+    sizes: Mapping[str, str]
     taped: frozenset[str] = frozenset()
-    lines: list[str] = field(default_factory=list)
-    counts: list[str] = field(default_factory=list)
+    counts: list[tuple[str, str]] = field(default_factory=list)
     base: dict[str, str] = field(default_factory=dict)
     starts: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    ours: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._taken = set(self.widths)
+        self._taken = {*self.sizes.values(), *_ARGUMENTS}
         values = self.program.values.values()
         for value in sorted(values, key=lambda value: value.kind not in _AUTHOR):
             self.names[value.name] = self.new(value.name)
@@ -69,90 +59,91 @@ class Arrays:
         self._taken.add(name)
         return name
 
-    def take(self, name: str, count: str) -> str:
+    def take(self, name: str, *factors: str) -> str:
         """Declare an array in the workspace, under a name of `new` or `names`."""
-        self.lines.append(f"real *{name} = gg_take(&{self.ours['rest']}, {count});")
-        self.counts.append(count)
-        return name
+        return f"real *{name} = gg_take(&{self.ours['rest']}, {self.count(name, *factors)});"
 
-    def declare(self, name: str, begin: str, constant: bool = False) -> str:
-        """Declare a pointer that begins somewhere else, under a name of `new` or `names`."""
-        self.lines.append(f"{'const ' if constant else ''}real *{name} = {begin};")
-        return name
+    def count(self, name: str, *factors: str) -> str:
+        """A number of elements that an array takes from the workspace."""
+        self.counts.append((product(*factors), name))
+        return product(*factors)
 
     def home(self, value: Value) -> Home | None:
         """Where the pass keeps a value; None for what the caller brings."""
         return self.placement.home.get(value.name)
 
+    def width(self, width: Width) -> str:
+        """A width as C has it."""
+        text = str(width.substitute({name: Width.of(self.sizes[name]) for name in width.names}))
+        return text.replace("*", " * ")
+
+    def elements(self, shape: Shape) -> str:
+        """The number of elements of a timeless array."""
+        return product(*map(self.width, shape))
+
     def step_size(self, value: Value) -> str:
         """The number of elements of one step."""
-        return f"{self.ours['B']} * {_factor(value.width)}"
+        return product(self.ours["B"], self.width(value.width))
 
     def plane_size(self, value: Value) -> str:
         """The number of elements of all steps."""
-        return f"{self.ours['T']} * {self.step_size(value)}"
+        return product(self.ours["T"], self.step_size(value))
+
+    def at(self, base: str, steps: str, value: Value) -> str:
+        """A pointer so many steps behind another one."""
+        return offset(base, steps, self.step_size(value))
 
     def slot(self, value: Value, t: str) -> str:
         """The index of step ``t`` in a value's array: without a tape, a ring has one or two steps."""
-        atom = t if t.isidentifier() or t.isdigit() else f"({t})"
         if self.home(value) is not Home.RING:
-            return atom
-        ring = f"{atom} % 2" if value.kind is Kind.STATE else "0"
-        if value.name in self.taped:
-            return f"({self.ours['keep']} ? {t} : {ring})"
-        return f"({ring})"
+            return t
+        ring = "0"
+        if value.kind is Kind.STATE:
+            ring = f"{t if t.isidentifier() or t.isdigit() else f'({t})'} % 2"
+        return f"{self.ours['keep']} ? {t} : {ring}" if value.name in self.taped else ring
 
     def step(self, value: Value) -> str:
         """A pointer to the (B, width) array of step ``t``."""
-        base, size, t = self.base.get(value.name, ""), self.step_size(value), self.ours["t"]
+        base, t = self.base.get(value.name, ""), self.ours["t"]
         if value.kind is Kind.PAST:
             carry = self.carries[value.name]
             first = f"{t} == {self.ours['T']} - 1" if self.program.reverse else f"{t} == 0"
             earlier = f"{t} + 1" if self.program.reverse else f"{t} - 1"
-            begin = f"{self.base[carry.state.name]} + {self.slot(carry.state, earlier)} * {size}"
+            begin = self.at(self.base[carry.state.name], self.slot(carry.state, earlier), value)
             return f"{first} ? {self.starts[carry.state.name]} : {begin}"
         if value.kind is Kind.SEED:
-            return f"{base} ? {base} + {t} * {size} : {self.starts[value.name]}"
+            return f"{base} ? {self.at(base, t, value)} : {self.starts[value.name]}"
         if self.home(value) is Home.STEP:
             return base
-        return f"{base} + {self.slot(value, t)} * {size}"
+        return self.at(base, self.slot(value, t), value)
 
     def row(self, value: Value) -> str:
         """A pointer to row ``row`` of all T * B rows."""
-        base, size, row = self.base.get(value.name, ""), _factor(value.width), self.ours["row"]
-        T, B = self.ours["T"], self.ours["B"]
+        row, T, B = (self.ours[word] for word in ("row", "T", "B"))
+        size, base = self.width(value.width), self.base.get(value.name, "")
         if value.kind is Kind.PAST:
-            carry = self.carries[value.name]
-            plane, start = self.base[carry.state.name], self.starts[carry.state.name]
+            state = self.carries[value.name].state
+            plane, start = self.base[state.name], self.starts[state.name]
+            last = f"({T} - 1) * {B}"
             if self.program.reverse:
-                begin = f"{start} + ({row} - ({T} - 1) * {B}) * {size}"
-                return f"{row} >= ({T} - 1) * {B} ? {begin} : {plane} + ({row} + {B}) * {size}"
-            return f"{row} < {B} ? {start} + {row} * {size} : {plane} + ({row} - {B}) * {size}"
+                begin = offset(start, f"{row} - {last}", size)
+                return f"{row} >= {last} ? {begin} : {offset(plane, f'{row} + {B}', size)}"
+            begin = offset(plane, f"{row} - {B}", size)
+            return f"{row} < {B} ? {offset(start, row, size)} : {begin}"
         if value.kind is Kind.SEED:
-            return f"{base} ? {base} + {row} * {size} : {self.starts[value.name]}"
-        return f"{base} + {row} * {size}"
+            return f"{base} ? {offset(base, row, size)} : {self.starts[value.name]}"
+        return offset(base, row, size)
 
-    def segments(self, value: Value) -> list[tuple[str, str, str]]:
-        """The rows of all steps as (number of rows, first step, pointer); a past state has two parts."""
-        T, B = self.ours["T"], self.ours["B"]
-        if value.kind is not Kind.PAST:
-            return [(f"{T} * {B}", "0", self.base[value.name])]
-        state = self.carries[value.name].state
-        plane, start = self.base[state.name], self.starts[state.name]
-        one, rest = f"({T} > 0) * {B}", f"({T} - 1) * {B}"
-        if self.program.reverse:
-            return [(rest, "0", f"{plane} + {self.step_size(value)}"), (one, f"{T} - 1", start)]
-        return [(one, "0", start), (rest, "1", plane)]
-
-    def pointers(self, values: Sequence[Value], written: set[str]) -> list[str]:
-        """Declarations of the step pointers ``v_t`` of values that a step reaches."""
-        lines = []
+    def pointers(self, values: Iterable[Value], written: set[str]) -> dict[str, str]:
+        """Names and declarations of the step pointers ``v_t`` of values that a step reaches."""
+        # Where another value overwrites this one, both are written.
+        written = written | {self.placement.alias[name] for name in written & set(self.placement.alias)}
+        lines = {}
         for value in values:
             if self.home(value) is Home.STEP:
                 self.base[f"step {value.name}"] = self.base[value.name]
                 continue
-            name = self.new(f"{value.name}_t")
+            name = self.base[f"step {value.name}"] = self.new(f"{value.name}_t")
             constant = "" if value.name in written else "const "
-            lines.append(f"{constant}real *{name} = {self.step(value)};")
-            self.base[f"step {value.name}"] = name
+            lines[name] = f"{constant}real *{name} = {self.step(value)};"
         return lines

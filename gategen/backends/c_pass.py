@@ -1,13 +1,14 @@
-"""The nodes of a pass as C: calls of routines for barriers, fused loops for islands."""
+"""The nodes of a pass as C: calls of routines for barriers, of functions of their own for islands."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from gategen.backends.c_arrays import Arrays, count_text
+from gategen.backends.c_arrays import Arrays
 from gategen.backends.c_syntax import CWriter
-from gategen.backends.render import render
+from gategen.backends.c_text import offset, product
+from gategen.backends.c_units import Units
 from gategen.calculus.ir import (
     Contract,
     Island,
@@ -22,28 +23,10 @@ from gategen.calculus.ir import (
     writes,
 )
 from gategen.calculus.schedule import product_text
-from gategen.calculus.storage import Home
 from gategen.language.shapes import Width
 
 ONCE, ALL, STEP = "once", "all", "step"
 """How often a node runs: once for timeless values, for the rows of all steps, or for those of one."""
-
-
-@dataclass(frozen=True)
-class IslandView:
-    """One fused element-wise loop, ready to be laid out."""
-
-    rows: str
-    pointers: tuple[str, ...]
-    inactive: str
-    skipped: tuple[str, ...]
-    unit: str
-    width: str
-    statements: tuple[str, ...]
-
-
-def _factor(text: str) -> str:
-    return text if text.isidentifier() or text.isdigit() else f"({text})"
 
 
 @dataclass
@@ -56,9 +39,12 @@ class NodeWriter:
         adjoint: Whether rows past the end of their sequence are left out, as the adjoint must.
         routines: The routines called so far.
         functions: Definitions of the element-wise functions used so far.
+        units: Definitions of the fused loops, in the order of their calls.
         done: Values that have a contribution already.
+        optional: Gradients that are left out where the caller does not want them.
         transposed: Transposed copies of weights, made once per call.
-        late: Copies to be made once the derived parameters are known.
+        copies: Declarations of the copies of parameters.
+        late: Declarations of the copies of derived parameters.
     """
 
     arrays: Arrays
@@ -66,8 +52,11 @@ class NodeWriter:
     adjoint: bool
     routines: set[str] = field(default_factory=set)
     functions: dict[str, str] = field(default_factory=dict)
+    units: list[str] = field(default_factory=list)
     done: set[str] = field(default_factory=set)
+    optional: set[str] = field(default_factory=set)
     transposed: dict[str, str] = field(default_factory=dict)
+    copies: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
     @property
@@ -98,40 +87,55 @@ class NodeWriter:
         self.routines.add(routine)
         return f"gg_{routine}({', '.join(map(str, arguments))});"
 
+    def rest(self) -> str:
+        """What a routine that takes from the workspace gets."""
+        return f"&{self.arrays.ours['rest']}"
+
     def _array(self, value: Value, often: str) -> str:
         if often != STEP or value.timeless:
             return self.arrays.base[value.name]
         return self.arrays.base[f"step {value.name}"]
 
     def _contract(self, node: Contract, often: str) -> list[str]:
-        ours, target = self.arrays.ours, node.target
-        rows = {ONCE: "1", ALL: f"{ours['T']} * {ours['B']}", STEP: ours["B"]}[often]
-        y, width = self._array(target, often), target.width
-        addends = [self.arrays.base[addend.name] for addend in node.addends]
-        lines = [f"/* {self._sum_text(node)} */"]
+        arrays, target = self.arrays, node.target
+        rows = {ONCE: "1", ALL: product(arrays.ours["T"], arrays.ours["B"]), STEP: arrays.ours["B"]}[often]
+        y, width = self._array(target, often), arrays.width(target.width)
+        addends = [arrays.base[addend.name] for addend in node.addends]
+        text, lines = f"/* {self._sum_text(node)} */", []
         if target.name not in self.done:
             lines.append(self.call("fill", rows, width, addends.pop(0) if addends else "NULL", y))
         lines += [self.call("add", rows, width, addend, y) for addend in addends]
-        for product in node.products:
-            outputs, inputs = product.weight.shape
-            start, size = Width(), inputs
-            if product.block:
-                start, size = product.block.start, product.block.size
-            if product.transposed:
-                matrix, depth, stride = self.arrays.base[product.weight.name], outputs, inputs
-                matrix += f" + {start}" if start != Width() else ""
+        for part in node.products:
+            outputs, inputs = map(arrays.width, part.weight.shape)
+            start = part.block.start if part.block else Width()
+            if part.transposed:
+                matrix, depth, stride = arrays.base[part.weight.name], outputs, inputs
+                matrix = offset(matrix, arrays.width(start))
             else:
-                matrix, depth, stride = self._transpose(product.weight), size, outputs
-                matrix += f" + ({start}) * {count_text((outputs,))}" if start != Width() else ""
-            for count, first, x in self._parts(product.operand, rows, often):
-                out = y if first == "0" else f"{y} + {_factor(first)} * {self.arrays.step_size(target)}"
-                lines.append(self.call("product", count, depth, width, stride, x, matrix, out))
-        return lines
+                depth, stride = arrays.width(part.block.size) if part.block else inputs, outputs
+                matrix = offset(self._transpose(part.weight), arrays.width(start), outputs)
+            sizes = (depth, width, stride)
+            if often == ALL and part.operand.kind is Kind.PAST:
+                lines += self._past_product(part.operand, sizes, matrix, y, target)
+            else:
+                lines.append(self.call("product", rows, *sizes, self._array(part.operand, often), matrix, y))
+        if target.name in self.optional:
+            return [text, f"if ({y}) {{", *(f"    {line}" for line in lines), "}"]
+        return [text, *lines]
 
-    def _parts(self, value: Value, rows: str, often: str) -> list[tuple[str, str, str]]:
-        if often == ALL:
-            return self.arrays.segments(value)
-        return [(rows, "0", self._array(value, often))]
+    def _past_product(
+        self, past: Value, sizes: tuple[str, ...], matrix: str, y: str, target: Value
+    ) -> list[str]:
+        """A product over all steps with a past state: the first step's stands apart."""
+        arrays, state = self.arrays, self.arrays.carries[past.name].state
+        T, B = arrays.ours["T"], arrays.ours["B"]
+        plane, start = arrays.base[state.name], arrays.starts[state.name]
+        most = product(f"{T} - 1", B)
+        calls = [(B, start, y), (most, plane, arrays.at(y, "1", target))]
+        if self.program.reverse:
+            calls = [(most, arrays.at(plane, "1", past), y), (B, start, arrays.at(y, f"{T} - 1", target))]
+        lines = [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
+        return [f"if ({T} > 0) {{", *(f"    {line}" for line in lines), "}"]
 
     def _sum_text(self, node: Contract) -> str:
         parts = [value.shown for value in node.addends]
@@ -140,36 +144,34 @@ class NodeWriter:
 
     def _transpose(self, weight: Value) -> str:
         if weight.name not in self.transposed:
-            rows, columns = weight.shape
-            name = self.arrays.take(self.arrays.new(f"{weight.name}_T"), count_text(weight.shape))
-            call = self.call("transpose", rows, columns, self.arrays.base[weight.name], name)
-            (self.late if weight.kind is Kind.DERIVED else self.arrays.lines).append(call)
+            arrays, (rows, columns) = self.arrays, map(self.arrays.width, weight.shape)
+            name = arrays.new(f"{weight.name}_T")
+            arrays.count(name, rows, columns)
+            call = self.call("transposed", self.rest(), rows, columns, arrays.base[weight.name])
+            (self.late if weight.kind is Kind.DERIVED else self.copies).append(f"const real *{name} = {call}")
             self.transposed[weight.name] = name
         return self.transposed[weight.name]
 
     def _outer(self, node: OuterRows, often: str) -> list[str]:
-        ours, (n, m) = self.arrays.ours, (node.left.width, node.right.width)
-        target, stride = self.arrays.base[node.target.name], node.target.shape[1]
+        arrays, ours, right = self.arrays, self.arrays.ours, node.right
+        n, m = arrays.width(node.left.width), arrays.width(right.width)
+        target, stride = arrays.base[node.target.name], arrays.width(node.target.shape[1])
         if node.block and node.block.start != Width():
-            target = f"{target} ? {target} + {node.block.start} : NULL"
-        left = self.arrays.base[node.left.name]
+            target = f"{target} ? {offset(target, arrays.width(node.block.start))} : NULL"
+        text = f"/* {node.target.name} += outer({node.left.name}, {right.shown})"
         if often == ONCE:
-            return [
-                self.call(
-                    "outer", 1, 0, 1, "NULL", n, m, stride, left, self.arrays.base[node.right.name], target
-                )
-            ]
-        lines = [f"/* {node.target.name} += outer({node.left.name}, {node.right.shown}), over all steps */"]
-        for count, first, right in self.arrays.segments(node.right):
-            begin = (
-                left if first == "0" else f"{left} + {_factor(first)} * {self.arrays.step_size(node.left)}"
-            )
-            head = (count, first, ours["B"], ours["lengths"], n, m, stride)
-            lines.append(self.call("outer", *head, begin, right, target))
-        return lines
+            head = (1, 1, "NULL", n, m, stride, arrays.base[node.left.name])
+            return [f"{text} */", self.call("outer", *head, arrays.base[right.name], 0, "NULL", target)]
+        source, shift, start = right.name, 0, "NULL"
+        if right.kind is Kind.PAST:
+            source, shift = arrays.carries[right.name].state.name, 1 if self.program.reverse else -1
+            start = arrays.starts[source]
+        head = (ours["T"], ours["B"], ours["lengths"], n, m, stride, arrays.base[node.left.name])
+        call = self.call("outer", *head, arrays.base[source], shift, start, target)
+        return [f"{text}, over all steps */", call]
 
     def _shift(self, node: Shift) -> list[str]:
-        ours, width = self.arrays.ours, node.target.width
+        ours, width = self.arrays.ours, self.arrays.width(node.target.width)
         target, source = self.arrays.base[node.target.name], self.arrays.base[node.source.name]
         history = self.arrays.starts.get(node.source.name) if self.program.history(node) else None
         sign = "+=" if node.target.name in self.done else "="
@@ -182,72 +184,27 @@ class NodeWriter:
 
     def _island(self, island: Island, often: str) -> list[str]:
         arrays, ours = self.arrays, self.arrays.ours
-        touched: dict[str, Value] = {}
-        for assign in island.assigns:
-            for value in (*self.program.read(assign.expr), assign.target):
-                touched.setdefault(value.name, value)
-        moving = [v for v in touched.values() if not v.timeless and arrays.home(v) is not Home.REGISTER]
-        written = {value.name for value in writes(island)}
-        fresh = [value for value in moving if value.name in written - self.done]
-        pointers = [self._row_pointer(value, often, value.name in written) for value in moving]
-        pointers += [f"{arrays.names[v.name]}[0] = 0;" for v in fresh if v.shape != island.shape]
-        skip = self.adjoint and often != ONCE
-        zeroed = [self._zero(value) for value in fresh if value.shape == island.shape]
-        t, b, row = ours["t"], ours["b"], ours["row"]
-        T, B, lengths = ours["T"], ours["B"], ours["lengths"]
-        rows, inactive = "", ""
+        units = Units(self.program, arrays, island, self.done, self.adjoint)
+        writer = CWriter(self.single, units.element, self.functions)
+        if often == ONCE:
+            return units.lines(writer)
+        number = f"_{len(self.units) + 1}" if self.units else ""
+        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
+        self.units.append(units.text(name, writer))
+        rows = {value.name: self._row(value, often) for value in units.moving}
+        given = [*units.sizes, *(rows.get(value.name) or arrays.base[value.name] for value in units.arguments)]
+        call = f"{name}({', '.join(given)});"
+        index, last = (ours["row"], product(ours["T"], ours["B"])) if often == ALL else (ours["b"], ours["B"])
+        lines = [f"for (int64_t {index} = 0; {index} < {last}; {index}++) {{"]
+        if self.adjoint:
+            t, b = (f"{index} / {ours['B']}", f"{index} % {ours['B']}") if often == ALL else (ours["t"], index)
+            lines.append(f"    if ({ours['lengths']} && {t} >= {ours['lengths']}[{b}]) {{")
+            for value in units.fresh:
+                lines.append(f"        {self.call('clear', arrays.width(value.width), rows[value.name])}")
+            lines += ["        continue;", "    }"]
+        return [*lines, f"    {call}", "}"]
+
+    def _row(self, value: Value, often: str) -> str:
         if often == ALL:
-            rows = f"for (int64_t {row} = 0; {row} < {T} * {B}; {row}++) "
-            inactive = f"{lengths} && {row} / {B} >= {lengths}[{row} % {B}]"
-        elif often == STEP:
-            rows = f"for (int64_t {b} = 0; {b} < {B}; {b}++) "
-            inactive = f"{lengths} && {t} >= {lengths}[{b}]"
-        view = IslandView(
-            rows=rows,
-            pointers=tuple(pointers),
-            inactive=inactive,
-            skipped=(tuple(zeroed) or ("/* nothing to hand on */",)) if skip else (),
-            unit=ours["j"],
-            width=count_text(island.shape),
-            statements=tuple(self._statements(island)),
-        )
-        return render("c/island.c.j2", view).rstrip().splitlines()
-
-    def _row_pointer(self, value: Value, often: str, written: bool) -> str:
-        constant = "" if written else "const "
-        if often == ALL:
-            begin = self.arrays.row(value)
-        else:
-            begin = f"{self._array(value, often)} + {self.arrays.ours['b']} * {count_text((value.width,))}"
-        return f"{constant}real *{self.arrays.names[value.name]} = {begin};"
-
-    def _zero(self, value: Value) -> str:
-        self.routines.add("clear")
-        return f"gg_clear({value.width}, {self.arrays.names[value.name]});"
-
-    def _statements(self, island: Island) -> list[str]:
-        writer = CWriter(self.single, self.element, self.functions)
-        lines: list[str] = []
-        origin, begun = -1, set(self.done)
-        repeated = [assign.target.name for assign in island.assigns]
-        for assign in island.assigns:
-            if assign.origin not in (origin, -1):
-                equation = self.program.equations[assign.origin]
-                lines.append(f"/* {'from ' if self.adjoint else ''}{equation} */")
-            origin, name = assign.origin, assign.target.name
-            summed = isinstance(assign, (Reduce, SumRows)) or name in begun
-            kind = ""
-            if self.arrays.home(assign.target) is Home.REGISTER and name not in begun:
-                kind = "real " if repeated.count(name) > 1 else "const real "
-            text = writer.write(assign.expr)
-            lines.append(f"{kind}{self.element(name)} {'+=' if summed else '='} {text};")
-            begun.add(name)
-        return lines
-
-    def element(self, name: str) -> str:
-        """How one element of a value is spelled inside a loop."""
-        value, own = self.program.values[name], self.arrays.names[name]
-        if value.kind in (Kind.CONSTANT, Kind.SIZE) or self.arrays.home(value) is Home.REGISTER:
-            return own
-        base = self.arrays.base[name] if value.timeless else own
-        return f"{base}[{self.arrays.ours['j'] if value.shape else 0}]"
+            return self.arrays.row(value)
+        return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.width(value.width))

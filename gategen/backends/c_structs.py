@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from gategen.backends.c_syntax import c_name
+from gategen.backends.c_names import c_name
+from gategen.backends.c_text import comment, head, summed
 from gategen.calculus.ir import Kind, Program, Shift, Value
 from gategen.language.cell import Cell
+from gategen.language.shapes import Width
+
+Counts = Sequence[tuple[str, str]]
+"""Numbers of elements as C expressions, each with the name of the array that has them."""
 
 
 def histories(program: Program) -> list[Shift]:
     """The shifts that read an input's past; its value before the sequence comes from the caller."""
     return [node for node in program.step if isinstance(node, Shift) and program.history(node)]
-
-
-def shape_text(value: Value) -> str:
-    """The C shape of a value's array: ``[T][B][n_h]``, ``[n_h][n_x]``."""
-    widths = value.shape if value.timeless and value.shape else (value.width,)
-    return ("" if value.timeless else "[T][B]") + "".join(f"[{width}]" for width in widths)
 
 
 @dataclass(frozen=True)
@@ -37,139 +35,156 @@ class Interface:
     """Names and texts of one cell's C interface for one dtype.
 
     Attributes:
+        sizes: Member of every width, by its name.
         params: Member of every parameter, by value name.
         inputs: Member of every input, and of every beginning as ``"start h"``.
         outputs: Member of every output, and of every final state as ``"final h"``.
+        lengths: Member of the lengths.
+        prefix: How every name begins.
     """
 
     cell: Cell
     program: Program
     suffix: str
     ctype: str
+    sizes: dict[str, str] = field(default_factory=dict)
     params: dict[str, Member] = field(default_factory=dict)
     inputs: dict[str, Member] = field(default_factory=dict)
     outputs: dict[str, Member] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.prefix = f"gg_{self.cell.name}"
+        self.prefix = f"gg_{file_name(self.cell)}"
+        for width in self.cell.widths:
+            self.sizes[width] = c_name(width, {"T", "B", *self.sizes.values()})
         program = self.program
         for value in program.parameters:
             if value.kind in (Kind.PARAMETER, Kind.FROZEN):
-                self._add(self.params, value.name, value.name, shape_text(value), value.kind.value)
+                words = [value.shown] if value.shown != value.name else []
+                words += ["frozen"] if value.kind is Kind.FROZEN else []
+                self._add(self.params, value.name, value.name, self.shape(value), ", ".join(words))
         for value in program.inputs:
-            self._add(self.inputs, value.name, value.name, shape_text(value), f"input {value.shown}")
-        for value in [c.state for c in program.carries] + [s.source for s in histories(program)]:
-            meaning = f"{value.name} before the first step, NULL for its declared value"
-            self._add(
-                self.inputs, f"start {value.name}", f"{value.name}_initial", f"[B][{value.width}]", meaning
-            )
+            self._add(self.inputs, value.name, value.name, self.shape(value), value.shown)
+        begins = {carry.state.name: carry.initial for carry in program.carries}
+        states = [carry.state for carry in program.carries]
+        for value in [*states, *(shift.source for shift in histories(program))]:
+            shown = f"{value.name} before the first step, NULL for {begins.get(value.name, 0.0):g}"
+            self._add(self.inputs, f"start {value.name}", f"{value.name}_initial", self._row(value), shown)
         for value in program.outputs:
-            self._add(
-                self.outputs, value.name, value.name, shape_text(value), "zero past the end of a sequence"
-            )
-        for carry in program.carries:
-            name, width = carry.state.name, carry.state.width
-            self._add(
-                self.outputs, f"final {name}", f"{name}_final", f"[B][{width}]", f"{name} after the last step"
-            )
+            self._add(self.outputs, value.name, value.name, self.shape(value), value.shown)
+        for state in states:
+            shown = f"{state.name} after the last step"
+            self._add(self.outputs, f"final {state.name}", f"{state.name}_final", self._row(state), shown)
         self.lengths = c_name("lengths", {member.name for member in self.inputs.values()})
 
     def _add(self, members: dict[str, Member], key: str, wanted: str, shape: str, meaning: str) -> None:
         name = c_name(wanted, {member.name for member in members.values()})
         members[key] = Member(name, shape, meaning)
 
+    def width(self, width: Width) -> str:
+        """A width in members of the struct of sizes."""
+        return str(width.substitute({name: Width.of(self.sizes[name]) for name in width.names}))
+
+    def _row(self, value: Value) -> str:
+        return f"[B][{self.width(value.width)}]"
+
+    def shape(self, value: Value) -> str:
+        """The C shape of a value's array: ``[T][B][n_h]``, ``[n_h][n_x]``."""
+        widths = value.shape if value.timeless and value.shape else (value.width,)
+        return ("" if value.timeless else "[T][B]") + "".join(f"[{self.width(width)}]" for width in widths)
+
     def dims(self) -> str:
         """The struct of sizes."""
-        sizes = [("T", "steps"), ("B", "sequences in the batch")]
-        sizes += [(width, f"width of {', '.join(of) or width}") for width, of in self.cell.widths.items()]
-        lines = [f"    int64_t {name}; /* {meaning} */" for name, meaning in sizes]
-        return "\n".join(["typedef struct {", *lines, f"}} {self.prefix}_dims;"])
+        rows = [("int64_t T;", "steps"), ("int64_t B;", "sequences in the batch")]
+        for width, members in self.cell.widths.items():
+            rows.append((f"int64_t {self.sizes[width]};", f"width of {', '.join(members) or width}"))
+        return _struct(rows, f"{self.prefix}_dims")
 
-    def _struct(self, kind: str, members: Iterable[Member], extra: tuple[str, ...] = ()) -> str:
-        lines = [f"    {self.ctype} *{m.name}; /* {m.shape} {m.meaning} */" for m in members]
-        lines = [*lines, *extra] or ["    char nothing;"]
-        return "\n".join(["typedef struct {", *lines, f"}} {self.prefix}_{kind}_{self.suffix};"])
-
-    def _argument(self, kind: str, name: str) -> str:
-        return f"const {self.prefix}_{kind}_{self.suffix} *{name}"
+    def _pointers(self, kind: str, members: Iterable[Member], *more: tuple[str, str]) -> str:
+        rows = [(f"{self.ctype} *{m.name};", f"{m.shape} {m.meaning}".rstrip()) for m in members]
+        empty = [] if rows or more else [("char none;", "C has no empty struct")]
+        return _struct([*rows, *more, *empty], f"{self.prefix}_{kind}_{self.suffix}")
 
     def function(self, what: str) -> str:
         """The name of a function."""
         return f"{self.prefix}_{what}_{self.suffix}"
 
+    def head(self, what: str) -> str:
+        """The head of a function."""
+        dims = f"const {self.prefix}_dims *dims"
+        if what.endswith("_size"):
+            return head(f"int64_t {self.function(what)}", [dims])
+        return head(f"int {self.function(what)}", [dims, *self.arguments(what)])
+
     def arguments(self, what: str) -> list[str]:
-        """The arguments of ``forward`` or ``backward``."""
-        first = [
-            f"const {self.prefix}_dims *dims",
-            self._argument("params", "params"),
-            self._argument("inputs", "inputs"),
-        ]
-        if what == "forward":
-            return [*first, self._argument("outputs", "outputs"), f"{self.ctype} *tape", "void *work"]
-        return [
-            *first,
-            self._argument("outputs", "d_outputs"),
-            f"{self.ctype} *tape",
-            self._argument("params", "d_params"),
-            self._argument("inputs", "d_inputs"),
-            "void *work",
-        ]
+        """The arguments of ``forward`` or ``backward`` behind the sizes."""
+        gradients = ["params d_params", "inputs d_inputs"] if what == "backward" else []
+        outputs = "outputs d_outputs" if what == "backward" else "outputs outputs"
+        structs = []
+        for kind, name in map(str.split, ["params params", "inputs inputs", outputs, *gradients]):
+            structs.append(f"const {self.prefix}_{kind}_{self.suffix} *{name}")
+        return [*structs[:3], f"{self.ctype} *tape", *structs[3:], "void *work"]
 
     def declarations(self) -> str:
         """Structs and prototypes."""
-        lengths = f"    const int64_t *{self.lengths}; /* [B] steps of each sequence, NULL for T each */"
-        size = f"const {self.prefix}_dims *dims"
-        comments = {
-            "forward": self.about_forward(),
-            "backward": self.about_backward(),
-        }
-        prototypes = [
-            f"/*\n * {chr(10).join(comments[what]).replace(chr(10), chr(10) + ' * ')}\n */\n"
-            f"int {self.function(what)}({f',{chr(10)}    '.join(self.arguments(what))});"
-            for what in ("forward", "backward")
-        ]
+        lengths = (f"const int64_t *{self.lengths};", "[B] steps of each sequence, NULL for T each")
         return "\n\n".join(
             [
-                self._struct("params", self.params.values()),
-                self._struct("inputs", self.inputs.values(), (lengths,)),
-                self._struct("outputs", self.outputs.values()),
-                f"/* The number of elements of a tape. */\nint64_t {self.function('tape_size')}({size});",
-                f"/* The bytes of a workspace, for either pass. */\n"
-                f"int64_t {self.function('work_size')}({size});",
-                *prototypes,
+                self._pointers("params", self.params.values()),
+                self._pointers("inputs", self.inputs.values(), lengths),
+                self._pointers("outputs", self.outputs.values()),
+                f"/* The number of elements of a tape. */\n{self.head('tape_size')};",
+                f"/* The number of bytes of a workspace, for either pass. */\n{self.head('work_size')};",
+                *(f"{self.about(what)}\n{self.head(what)};" for what in ("forward", "backward")),
             ]
         )
 
-    def work_size(self, forward: Sequence[str], backward: Sequence[str]) -> str:
-        """The function that tells the bytes of a workspace."""
-        sums = [
-            f"const int64_t {name} =\n        {' + '.join(counts) or 0};"
-            for name, counts in (("forward", forward), ("backward", backward))
-        ]
-        body = "\n    ".join(textwrap.fill(text, 110, subsequent_indent="        ") for text in sums)
-        names = [("T", "T"), ("B", "B"), *((width, width) for width in self.cell.widths)]
-        sizes = [f"{n} = dims->{m}" for n, m in names if re.search(rf"\b{re.escape(n)}\b", body)]
-        opening = f"const int64_t {', '.join(sizes)};" if sizes else "(void)dims;"
-        size = f"(forward > backward ? forward : backward) * (int64_t)sizeof({self.ctype})"
-        head = f"int64_t {self.function('work_size')}(const {self.prefix}_dims *dims)"
-        return f"{head}\n{{\n    {opening}\n    {body}\n    return {size};\n}}"
+    def measure(self, what: str, sums: Sequence[tuple[str, Counts]], result: str) -> str:
+        """A function that tells a size: sums with one summand a line, and the result."""
+        body = [summed(name, counts) for name, counts in sums]
+        names = ["T", "B", *self.sizes.values()]
+        used = [name for name in names if re.search(rf"\b{name}\b", _code("\n".join(body)))]
+        sizes = ", ".join(f"{name} = dims->{name}" for name in used)
+        opening = f"const int64_t {sizes};" if used else "(void)dims;"
+        lines = "\n".join([opening, *body, f"return {result};"]).splitlines()
+        return "\n".join([self.head(what), "{", *(f"    {line}" for line in lines), "}"])
 
-    def about_forward(self) -> tuple[str, ...]:
-        """What the forward function does."""
-        return (
-            f"{self.cell.name}, forward over whole sequences; arrays are row-major, time first.",
-            "outputs: a NULL member is not wanted.",
-            "tape: what the backward pass needs, or NULL when there will be none.",
-            "work: aligned for the element type; holds nothing between calls.",
-            "Returns 0, or 1 if a pointer is NULL that must not be.",
-        )
+    def about(self, what: str) -> str:
+        """What a function does and what its arguments are, as a comment."""
+        passes = {"forward": _FORWARD, "backward": _BACKWARD}
+        return comment([f"{self.cell.name}, {passes[what][0]}", *passes[what][1:], *_ALWAYS])
 
-    def about_backward(self) -> tuple[str, ...]:
-        """What the backward function does."""
-        return (
-            f"{self.cell.name}, backward over whole sequences, after a forward pass with the same arguments.",
-            "d_outputs: gradients of the loss with respect to outputs and final states, NULL for zero.",
-            "tape: from the forward pass; overwritten.",
-            "d_params, d_inputs: gradients are written here, a NULL member is not wanted.",
-            "Returns 0, or 1 if a pointer is NULL that must not be.",
-        )
+
+_FORWARD = (
+    "forward over whole sequences; all arrays are row-major.",
+    "",
+    "params, inputs: what the cell reads.",
+    "outputs: results; a NULL member is not wanted. Zero past the end of a sequence.",
+    "tape: takes what the backward pass needs; NULL if there will be none.",
+)
+_BACKWARD = (
+    "backward over whole sequences, after a forward pass with the same arguments.",
+    "",
+    "d_outputs: gradients of the loss with respect to outputs and final states, NULL for zero.",
+    "tape: from the forward pass; overwritten.",
+    "d_params, d_inputs: gradients are written here; a NULL member is not wanted.",
+)
+_ALWAYS = (
+    "work: aligned for the type of the elements; holds nothing between calls.",
+    "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
+)
+
+
+def _struct(rows: Sequence[tuple[str, str]], name: str) -> str:
+    wide = max(len(text) for text, _ in rows)
+    lines = [f"    {text:{wide}} /* {meaning} */" for text, meaning in rows]
+    return "\n".join(["typedef struct {", *lines, f"}} {name};"])
+
+
+def _code(text: str) -> str:
+    """C without its comments."""
+    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+
+
+def file_name(cell: Cell) -> str:
+    """The cell's name as part of names in C; one from the Python interface could hold anything."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", cell.name)

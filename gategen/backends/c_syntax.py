@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import sympy
 from sympy import Add, Expr, Mul, Pow
 
+from gategen.backends.c_math import OWN, definitions
 from gategen.calculus.order import arrange
 from gategen.language.functions import FUNCTIONS, ElementWise
 from gategen.language.notation import negated, substitute, subtrahend
@@ -15,14 +16,11 @@ from gategen.language.notation import negated, substitute, subtrahend
 _CHOICE, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)
 
 LIBRARY = {
-    "exp": "exp",
-    "expm1": "expm1",
     "log": "log",
     "log1p": "log1p",
     "sqrt": "sqrt",
     "sin": "sin",
     "cos": "cos",
-    "tanh": "tanh",
     "erf": "erf",
     "abs": "fabs",
     "floor": "floor",
@@ -34,21 +32,6 @@ _SPELLED = {
     "minimum": "return a < b || a != a ? a : b;",
 }
 """Primitives that a kernel spells itself; a NaN argument gives a NaN."""
-
-_WORDS = """
-auto break case char const continue default do double else enum extern float for goto if inline int
-long register restrict return short signed sizeof static struct switch typedef union unsigned void
-volatile while asm typeof main NULL real acos acosh asin asinh atan atan2 atanh cbrt ceil copysign
-cos cosh erf erfc exp exp2 expm1 fabs fdim floor fma fmax fmin fmod frexp gamma hypot ilogb isfinite
-isinf isnan j0 j1 jn ldexp lgamma lgamma_r llrint llround log log10 log1p log2 logb lrint lround
-memcpy memset modf nan nearbyint nextafter nexttoward pow remainder remquo rint round scalb scalbln
-scalbn signbit significand signgam sin sinh sqrt tan tanh tgamma trunc y0 y1 yn unix linux i386
-INFINITY NAN HUGE_VAL
-"""
-
-KEYWORDS = frozenset(_WORDS.split())
-"""Words that an author may use as names but C may not."""
-
 
 @dataclass
 class CWriter:
@@ -112,6 +95,10 @@ class CWriter:
     def define(self, name: str) -> None:
         """Take up the definition of a function that the C library does not have."""
         if name in self.needed:
+            return
+        if name in OWN:
+            for part, text in definitions(name, self.single).items():
+                self.needed.setdefault(part, text)
             return
         row = FUNCTIONS[name].row
         letters = ("a", "b") if name in _SPELLED else ("x", "low", "high")
@@ -191,13 +178,6 @@ def _integer_power(exponent: int) -> str:
 
 def _calls(expression: Expr) -> list[Expr]:
     inner = [call for argument in expression.args for call in _calls(argument)]
-    dear = isinstance(expression, ElementWise) and expression.row.name in LIBRARY
+    dear = isinstance(expression, ElementWise) and expression.row.name in {*LIBRARY, *OWN}
     return [*inner, expression] if dear else inner
 
-
-def c_name(wanted: str, taken: Mapping[str, str] | set[str]) -> str:
-    """A name that C allows and nothing else has; it gives way with a suffix."""
-    name = f"{wanted}_" if wanted in KEYWORDS else wanted
-    while name in taken:
-        name += "_"
-    return name

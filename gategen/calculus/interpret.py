@@ -328,11 +328,13 @@ def _undoes(node: Shift, shift: Shift, program: Program) -> bool:
 
 
 def _error_function(x: Array) -> Array:
-    """The error function by its everywhere convergent series, which serves complex arguments as well.
+    """The error function, of complex arguments by its everywhere convergent series.
 
     Abramowitz & Stegun 7.1.6: erf z = 2/sqrt(pi) exp(-z^2) sum 2^n z^(2n+1) / (1 * 3 * ... * (2n+1)).
     """
     x = np.asarray(x)
+    if not np.iscomplexobj(x):
+        return np.asarray(np.vectorize(math.erf, otypes=[float])(x))
     inside = np.where(np.abs(x.real) < 6, x, 0)
     term = total = inside
     for n in range(1, 200):

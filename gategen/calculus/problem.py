@@ -1,7 +1,7 @@
 """Random arguments for a program, and their solution by the interpreter.
 
 Numbers are drawn so that every term of a derivative counts: initial states and incoming gradients are not
-zero, declared values are disturbed, and what divides or stands under a root or logarithm keeps away from zero.
+zero, declared values are disturbed, and what divides or stands under a root or logarithm is not near zero.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class Setting:
     widths: tuple[int, ...]
     lengths: tuple[int, ...] | None = None
     started: bool = True
+
+    def within(self, longest: int) -> Setting:
+        """The same setting with no sequence longer than ``longest``."""
+        lengths = None if self.lengths is None else tuple(min(length, longest) for length in self.lengths)
+        return replace(self, steps=min(self.steps, longest), lengths=lengths)
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,8 @@ def relative_error(got: Array, expected: Array) -> float:
     """``max|a - b| / max|b|``; infinite for anything that is not a number, and where zeros should be."""
     if np.shape(got) != np.shape(expected) or not np.isfinite(got).all():
         return float("inf")
-    error = float(np.max(np.abs(got - expected), initial=0.0))
+    with np.errstate(all="ignore"):
+        error = float(np.max(np.abs(got - expected), initial=0.0))
     largest = float(np.max(np.abs(expected), initial=0.0))
     if error == 0.0:
         return 0.0

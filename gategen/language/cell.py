@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from gategen.errors import RoleError, UnknownName, nearest
+from gategen.errors import CellSyntaxError, RoleError, UnknownName, nearest
 from gategen.language.inference import infer_shapes
-from gategen.language.notation import Eq, evaluate
+from gategen.language.names import PLAIN, fault, key_of, speaks_for_itself
+from gategen.language.notation import Eq, Parameter, evaluate, symbols_in_order
 from gategen.language.roles import Declaration, Role, Roles, find_roles, multiplied
 from gategen.language.shapes import Shape
 from gategen.language.text import cell_text
@@ -40,7 +41,7 @@ class Cell:
     Args:
         name: Used for files and C functions.
         equations: One `Eq` per assignment, in order.
-        declarations: What cannot be inferred.
+        declarations: What cannot be inferred; `gategen.declare` makes them.
         doc: Title and citation.
 
     Raises:
@@ -66,7 +67,22 @@ class Cell:
         object.__setattr__(self, "equations", tuple(equations))
         object.__setattr__(self, "declarations", tuple(declarations))
         object.__setattr__(self, "_outputs", tuple(_outputs))
+        self._check_names()
         _ = self.variables
+
+    def _check_names(self) -> None:
+        named = [(e.left.signal, e.position()) for e in self.equations]
+        for equation in self.equations:
+            for symbol in symbols_in_order(equation.right):
+                name = symbol.name if isinstance(symbol, Parameter) else symbol.signal
+                named.append((key_of(name) or name, equation.position(symbol)))
+        for declaration in self.declarations:
+            brackets = [name for width in declaration.dims or () for name in width.names]
+            named += [(name, declaration.where) for name in (declaration.name, *brackets)]
+        for name, where in named:
+            problem = fault(name)
+            if problem:
+                raise CellSyntaxError(f"{name!r} {problem}", where, PLAIN)
 
     @cached_property
     def _declared(self) -> dict[str, Declaration]:
@@ -75,7 +91,34 @@ class Cell:
             if declaration.name in declared:
                 raise RoleError(f"{declaration.name} is declared twice", declaration.where)
             declared[declaration.name] = declaration
+        for name, base in self._keyed.items():
+            if base in declared:
+                declared[name] = replace(declared[base], name=name)
+        for base in set(self._keyed.values()) & set(declared):
+            del declared[base]
         return declared
+
+    @cached_property
+    def _keyed(self) -> dict[str, str]:
+        """``U_h`` for every ``U_h[0]``: one declaration serves all keys."""
+        keyed: dict[str, str] = {}
+        code: dict[str, str] = {}
+        for equation in self.equations:
+            for symbol in symbols_in_order(equation.right):
+                if not isinstance(symbol, Parameter):
+                    continue
+                base, where = key_of(symbol.name), equation.position(symbol)
+                other = code.setdefault(symbol.name.replace("[", "_").rstrip("]"), symbol.name)
+                if other != symbol.name:
+                    problem = f"{symbol.name} and {other} would have the same name in generated code"
+                    raise RoleError(problem, where, "names that differ in more than brackets")
+                if base:
+                    keyed[symbol.name] = base
+        assigned = {equation.left.signal for equation in self.equations}
+        for name in sorted(set(code) & assigned):
+            if code[name] != name:
+                raise RoleError(f"{code[name]} and {name} would have the same name in generated code")
+        return keyed
 
     @cached_property
     def roles(self) -> Roles:
@@ -157,27 +200,38 @@ class Cell:
 
     def with_constants(self, values: Mapping[str, float]) -> Cell:
         """The same cell with other values for its constants."""
-        declared = dict(self._declared)
+        declared = {declaration.name: declaration for declaration in self.declarations}
         for name, value in values.items():
             if name not in self.constants:
-                raise UnknownName(
-                    f"{self.name} has no constant {name!r}",
-                    expected=", ".join(self.constants) or "no constants",
-                    suggestion=nearest(name, self.constants),
-                )
+                problem, expected = f"{self.name} has no constant {name!r}", ", ".join(self.constants)
+                if name in declared and declared[name].kind == "constant":
+                    problem = f"{name} was fixed when {self.name} was read"
+                    expected = f"gategen.load(..., constants={{{name!r}: {value}}})"
+                near = nearest(name, self.constants)
+                raise UnknownName(problem, None, expected or "no constants", near)
             declared[name] = replace(declared[name], value=float(value))
         return Cell(self.name, self.equations, declared.values(), self.doc, self._outputs)
 
+    @cached_property
     def _key(self) -> tuple[object, ...]:
-        # The names count, not how they were written: z and z[t] on the left side are the same value.
+        # What was meant counts, not how it was written: z and z[t] on the left side are the same value, and a
+        # declaration that says what would be inferred says nothing.
         equations = tuple((e.left, evaluate(e.right)) for e in self.roles.equations)
-        return (self.name, equations, frozenset(self.declarations), tuple(self.outputs))
+        constants = frozenset((d.name, d.value) for d in self.declarations if d.kind == "constant")
+        return (self.name, equations, frozenset(self.variables.values()), constants, tuple(self.outputs))
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Cell) else NotImplemented
+        return self._key == other._key if isinstance(other, Cell) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._key)
 
     def __str__(self) -> str:
-        return cell_text(self.doc, self.declarations, self.equations)
+        # What a program may name freely, a text has to declare.
+        known = {declaration.name for declaration in self.declarations}
+        needed = [
+            Declaration(name, "vector")
+            for name, variable in self._with_role(Role.PARAMETER).items()
+            if name not in known and len(variable.shape) < 2 and not speaks_for_itself(name)
+        ]
+        return cell_text(self.doc, (*self.declarations, *needed), self.equations)

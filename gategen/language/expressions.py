@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from sympy import Add, Expr, Float, Integer, Mul, Pow
+from sympy import Add, Expr, Float, Integer, Mul, Pow, Rational
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
+from gategen.language.fixed import Fixed
 from gategen.language.functions import ALIASES, FUNCTIONS
+from gategen.language.names import LATER, PLAIN, RESERVED, fault, speaks_for_itself
 from gategen.language.notation import At, Concat, MatVec, Parameter
-from gategen.language.source import MAX_NUMBER, MAX_POWER, Source, is_time, time_offset
-
-LATER = {
-    *("sum", "mean", "var", "norm", "dot", "softmax", "logsumexp", "cumsum", "outer", "split", "gather"),
-    *("repeat", "reshape", "stack", "layer_norm", "T", "I", "stop_gradient", "spike", "round_ste", "mod"),
-}
-"""Functions of the language that this version does not know yet."""
-
-RESERVED = {*FUNCTIONS, *ALIASES, *LATER, "concat", "t", "range"}
-"""Names that a person cannot give to a value."""
+from gategen.language.source import MAX_POWER, Source, is_time
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Gt: "greater",
@@ -33,6 +26,8 @@ _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.NotEq: "not_equal",
 }
 
+_TIMED = ("input", "state", "output")
+
 
 @dataclass(frozen=True)
 class Names:
@@ -41,22 +36,30 @@ class Names:
     Attributes:
         timed: Names assigned as ``name[t]``.
         bare: Names assigned without ``[t]``.
+        read: Names read at a time.
         declared: Kind of every declared name.
         matrices: Names that stand left of ``@``.
         sizes: Width names from brackets.
     """
 
-    timed: frozenset[str]
-    bare: frozenset[str]
-    declared: Mapping[str, str]
-    matrices: frozenset[str]
-    sizes: frozenset[str]
+    timed: frozenset[str] = frozenset()
+    bare: frozenset[str] = frozenset()
+    read: frozenset[str] = frozenset()
+    declared: Mapping[str, str] = field(default_factory=dict)
+    matrices: frozenset[str] = frozenset()
+    sizes: frozenset[str] = frozenset()
 
     def is_parameter(self, name: str) -> bool:
         """Whether an unassigned bare name needs no declaration."""
-        return (
-            name in self.declared or name in self.matrices or name in self.sizes or "_" in name or name == "b"
-        )
+        return name in {*self.declared, *self.matrices, *self.sizes} or speaks_for_itself(name)
+
+    def nearest(self, name: str, functions: bool = False) -> str:
+        """The known name nearest to ``name``, as it would be written."""
+        timed = self.timed | (self.read - self.bare)
+        known = timed | self.bare | set(self.declared) | self.matrices | self.sizes
+        called = {*ALIASES, *(key for key, function in FUNCTIONS.items() if not function.row.infix)}
+        found = nearest(name, called if functions else known)
+        return f"{found}[t]" if found in timed and not functions else found
 
 
 @dataclass
@@ -66,15 +69,23 @@ class ExpressionReader:
     Attributes:
         source: The text, for errors.
         names: What is known about its names.
-        fixed: Values of loop indices and of constants, for indices and conditions.
+        constants: Values of constants, for indices, exponents and conditions.
+        loop: Values of loop indices.
         positions: Filled with the place of every node read.
+        weights: Filled with the place of every weight left of ``@``; it may be an operand elsewhere.
     """
 
     source: Source
     names: Names
-    fixed: Mapping[str, float]
+    constants: Mapping[str, float]
     loop: Mapping[str, int] = field(default_factory=dict)
     positions: dict[Any, Position] = field(default_factory=dict)
+    weights: dict[Any, Position] = field(default_factory=dict)
+
+    @cached_property
+    def fixed(self) -> Fixed:
+        """What is known before the cell runs."""
+        return Fixed(self.source, {**self.constants, **self.loop})
 
     def read(self, node: ast.expr) -> Expr:
         """The SymPy form of an expression; raises a `CellError` at what is not in the language."""
@@ -90,81 +101,109 @@ class ExpressionReader:
         return made
 
     def _read_Constant(self, node: ast.Constant) -> Expr:
-        value = node.value
-        if type(value) is int:
-            if value > MAX_NUMBER:
-                self.source.fail(node, f"the number is larger than {MAX_NUMBER}", kind=LimitError)
-            return Integer(value)
-        if type(value) is float and math.isfinite(value):
-            return Float(value)
-        return self.source.fail(node, f"'{self.source.written(node)}' is not a finite real number")
+        value = self.fixed.literal(node)
+        return Integer(value) if isinstance(value, int) else Float(value)
+
+    def check_name(self, node: ast.expr, name: str) -> None:
+        """Raise a `CellError` if ``name``, written at ``node``, is no plain name."""
+        written, place = self.source.written(node), self.source.position(node)
+        if not name.isascii() or not place.text.startswith(name, place.column - 1):
+            problem = f"the name '{written}' is not written in plain letters"
+            self.source.fail(node, problem, "A-Z, a-z, 0-9 and _")
+        problem = fault(name)
+        if problem:
+            hint = PLAIN if problem == "cannot be a name" else f"another name than {name}"
+            self.source.fail(node, f"'{written}' {problem}", hint)
 
     def _read_Name(self, node: ast.Name) -> Expr:
-        name = node.id
-        names = self.names
-        if self.source.written(node) != name:
-            self.source.fail(
-                node, f"the name {name!r} is not written in plain letters", "A-Z, a-z, 0-9 and _"
-            )
+        name, names = node.id, self.names
+        if name == "t":
+            self.source.fail(node, "the step number t is not supported as a value yet", "t inside brackets")
+        if name in RESERVED:
+            self.source.fail(node, f"{name} is a function", f"{name}(...)")
+        self.check_name(node, name)
         if name in self.loop:
             return Integer(self.loop[name])
         if name in names.bare:
             return At(name)
         if name in names.timed:
             self.source.fail(node, f"{name} is assigned as {name}[t]", f"{name}[t]", kind=RoleError)
-        if names.declared.get(name) in ("input", "state", "output"):
-            self.source.fail(node, f"{name} is a {names.declared[name]}", f"{name}[t]", kind=RoleError)
-        if name == "t":
-            self.source.fail(node, "the step number t is not supported as a value yet", "t inside brackets")
-        if name in RESERVED:
-            self.source.fail(node, f"{name} is a function", f"{name}(...)")
+        if names.declared.get(name) in _TIMED:
+            kind = names.declared[name]
+            self.source.fail(node, f"{name} is declared as {kind}", f"{name}[t]", kind=RoleError)
+        if name in names.read:
+            self.source.fail(node, f"{name} is read as {name}[t] elsewhere", f"{name}[t]", kind=RoleError)
         if names.is_parameter(name):
             return Parameter(name)
-        known = names.timed | names.bare | set(names.declared) | names.matrices | set(RESERVED)
         return self.source.fail(
             node,
             f"unknown name '{name}'",
-            f"a name with an underscore for a parameter, or a declaration such as '{name}: vector'",
-            nearest(name, known),
+            f"{name}[t] for an input, a name with _ for a parameter, or a declaration as in '{name}: vector'",
+            names.nearest(name),
             UnknownName,
         )
 
     def _read_Subscript(self, node: ast.Subscript) -> Expr:
         if not isinstance(node.value, ast.Name):
             self.source.fail(node, f"cannot index '{self.source.written(node.value)}'", "name[t]")
-        name = node.value.id
-        if name in RESERVED:
-            self.source.fail(node, f"{name} is a reserved name", f"another name than {name}")
+        name, names = node.value.id, self.names
+        self.check_name(node.value, name)
+        if name in self.loop:
+            self.source.fail(node, f"{name} is the index of a loop", name, kind=RoleError)
         if is_time(node.slice):
-            offset = time_offset(node.slice)
-            if offset is None:
-                self.source.fail(
-                    node.slice, f"'{self.source.written(node.slice)}' is not a time", "t, t-1 or t+1"
-                )
-            if name in self.names.bare and offset == 0:
-                self.source.fail(node, f"{name} is assigned without [t]", name, kind=RoleError)
-            if name in self.names.declared and self.names.declared[name] not in ("input", "state", "output"):
-                kind = self.names.declared[name]
-                self.source.fail(node, f"{name} is declared as {kind} and has no time", name, kind=RoleError)
-            return At(name, offset)
-        if name in self.names.bare or name in self.names.timed:
+            return At(name, self._offset(node, name))
+        if name in names.bare or name in names.timed or names.declared.get(name) in _TIMED:
             self.source.fail(node, "elements and slices of computed values are not supported yet")
-        index = self.number(node.slice)
-        if type(index) is not int:
-            self.source.fail(node.slice, "an index must be an integer")
+        if name in names.read:
+            self.source.fail(node, f"{name} is read as {name}[t] elsewhere", f"{name}[t]", kind=RoleError)
+        if isinstance(node.slice, (ast.Slice, ast.Tuple)):
+            self.source.fail(node, "slices are not supported yet", f"{name}[0] for a parameter with a key")
+        if names.declared.get(name) in ("constant", "scalar"):
+            kind = names.declared[name]
+            self.source.fail(node, f"{name} is declared as {kind} and has no elements", name, kind=RoleError)
+        index = self.fixed.integer(node.slice, "an index")
+        if index < 0:
+            self.source.fail(node.slice, f"the index {index} is negative", f"{name}[0]")
         return Parameter(f"{name}[{index}]")
+
+    def _offset(self, node: ast.Subscript, name: str) -> int:
+        """The k of ``name[t + k]``, checked against what is known about ``name``."""
+        names = self.names
+        match node.slice:
+            case ast.Name(id="t"):
+                offset = 0
+            case ast.BinOp(left=ast.Name(id="t"), op=ast.Add(), right=right) if not is_time(right):
+                offset = self.fixed.integer(right, "a delay")
+            case ast.BinOp(left=ast.Name(id="t"), op=ast.Sub(), right=right) if not is_time(right):
+                offset = -self.fixed.integer(right, "a delay")
+            case index:
+                self.source.fail(index, f"'{self.source.written(index)}' is not a time", "t, t-1 or t+1")
+        if name in names.bare and offset == 0:
+            self.source.fail(node, f"{name} is assigned without [t]", name, kind=RoleError)
+        kind = names.declared.get(name, "input")
+        if kind not in _TIMED:
+            self.source.fail(node, f"{name} is declared as {kind} and has no time", name, kind=RoleError)
+        if name in names.sizes:
+            problem = f"{name} is the name of a width and of a signal"
+            self.source.fail(node, problem, "another name for the width, such as n", kind=RoleError)
+        return offset
 
     def _read_UnaryOp(self, node: ast.UnaryOp) -> Expr:
         if isinstance(node.op, ast.UAdd):
             return self.read(node.operand)
         if not isinstance(node.op, ast.USub):
-            self.source.fail(node, f"'{self.source.written(node)}' is not part of the language")
+            written = self.source.written(node)
+            self.source.fail(node, f"'{written}' is not part of the language", "+ - * / ** @")
         operand = self.read(node.operand)
         return -operand if operand.is_Number else Mul(Integer(-1), operand, evaluate=False)
 
     def _read_BinOp(self, node: ast.BinOp) -> Expr:
         if isinstance(node.op, ast.MatMult):
             return self._product(node)
+        if not isinstance(node.op, (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)):
+            written = self.source.written(node)
+            hint = "x**2 for a power" if isinstance(node.op, ast.BitXor) else "+ - * / ** @"
+            self.source.fail(node, f"the operator in '{written}' is not part of the language", hint)
         left = self.read(node.left)
         if isinstance(node.op, ast.Pow):
             return Pow(left, self._exponent(node.right), evaluate=False)
@@ -176,64 +215,81 @@ class ExpressionReader:
                 return Add(left, Mul(Integer(-1), right, evaluate=False), evaluate=False)
             case ast.Mult():
                 return Mul(left, right, evaluate=False)
-            case ast.Div():
-                if right == 0:
-                    self.source.fail(node, "division by zero")
-                return Mul(left, Pow(right, Integer(-1), evaluate=False), evaluate=False)
-        return self.source.fail(
-            node, f"the operator in '{self.source.written(node)}' is not part of the language", "+ - * / ** @"
-        )
+        if right == 0:
+            self.source.fail(node, f"'{self.source.written(node)}' divides by zero", "another divisor")
+        return Mul(left, Pow(right, Integer(-1), evaluate=False), evaluate=False)
 
     def _exponent(self, node: ast.expr) -> Expr:
-        value = self.number(node)
-        if not abs(value) <= MAX_POWER:
-            self.source.fail(node, f"the exponent is larger than {MAX_POWER}", kind=LimitError)
-        return Integer(value) if type(value) is int else Float(value)
+        value = self.fixed.number(node)
+        if abs(value) > MAX_POWER:
+            self.source.fail(node, f"the exponent {value:g} is larger than {MAX_POWER}", kind=LimitError)
+        match node:
+            case ast.BinOp(ast.Constant(value=int() as p), ast.Div(), ast.Constant(value=int() as q)):
+                return Rational(p, q)
+        return Integer(value) if isinstance(value, int) else Float(value)
 
     def _product(self, node: ast.BinOp) -> Expr:
-        if not isinstance(node.left, (ast.Name, ast.Subscript)):
-            hint = "A @ (B @ v)" if isinstance(node.left, ast.BinOp) else "a name of its own"
-            self.source.fail(node.left, f"'{self.source.written(node.left)}' stands left of @", hint)
-        weight = self.read(node.left)
+        written = self.source.written(node.left)
+        if isinstance(node.left, ast.Call):
+            self.read(node.left)
+        if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.MatMult):
+            self.source.fail(node.left, f"'{written}' is a vector and stands left of @", "A @ (B @ v)")
+        match node.left:
+            case ast.Name():
+                weight = self._read_Name(node.left)
+            case ast.Subscript():
+                weight = self._read_Subscript(node.left)
+            case _:
+                self.source.fail(node.left, f"'{written}' stands left of @", "the name of a weight matrix")
+        self.weights.setdefault(weight, self.source.position(node.left))
         if not isinstance(weight, (Parameter, At)):
-            self.source.fail(node.left, "a number stands left of @", "a weight matrix")
-        if isinstance(node.right, ast.List):
-            operand = self._concatenation(node.right, node.right.elts)
-        elif isinstance(node.right, ast.Call) and _called(node.right) == "concat":
-            operand = self._concatenation(node.right, node.right.args)
-        else:
-            operand = self.read(node.right)
+            self.source.fail(node.left, f"'{written}' is a number and stands left of @", "a weight matrix")
+        if isinstance(weight, At) and self.names.bare.isdisjoint({weight.signal}):
+            problem = f"'{written}' is a vector and stands left of @"
+            self.source.fail(node.left, problem, "a weight matrix, or * for a product")
+        parts = _parts(node.right)
+        operand = self.read(node.right) if parts is None else self._concatenation(node.right, parts)
         return MatVec(weight, operand)
 
     def _concatenation(self, node: ast.expr, parts: list[ast.expr]) -> Expr:
         if not parts:
             self.source.fail(node, "the concatenation is empty", "[a, b]")
-        return Concat(*[self.read(part) for part in parts])
+        read: list[Expr] = []
+        for part in parts:
+            inner = _parts(part)
+            read += [self.read(part)] if inner is None else self._concatenation(part, inner).args
+        made = Concat(*read)
+        self.positions.setdefault(made, self.source.position(node))
+        return made
 
-    def _read_List(self, node: ast.List) -> Expr:
+    def _read_List(self, node: ast.expr) -> Expr:
         return self.source.fail(
             node, "a concatenation outside of a matrix product is not supported yet", "W @ [a, b]"
         )
 
     def _read_Call(self, node: ast.Call) -> Expr:
-        name = _called(node)
+        written = self.source.written(node.func)
+        if not isinstance(node.func, ast.Name):
+            problem = f"'{written}' is not the name of a function"
+            self.source.fail(node.func, problem, "a function such as tanh")
+        name = node.func.id
         if name == "concat":
-            return self._read_List(node)  # type: ignore[arg-type]
+            return self._read_List(node)
+        if name in LATER:
+            self.source.fail(node.func, f"{name} is not supported yet")
         if name not in FUNCTIONS and name not in ALIASES:
-            if name in LATER:
-                self.source.fail(node.func, f"{name} is not supported yet")
-            near = nearest(name, {*FUNCTIONS, *ALIASES}) if name else ""
-            self.source.fail(
-                node.func, f"unknown function '{self.source.written(node.func)}'", "", near, UnknownName
-            )
+            known = self.names.timed | self.names.read
+            hint = f"{name}[t]" if name in known else ""
+            near = "" if hint else self.names.nearest(name, functions=True)
+            self.source.fail(node.func, f"unknown function '{written}'", hint, near, UnknownName)
         function = FUNCTIONS[ALIASES.get(name, name)]
-        if node.keywords or len(node.args) != function.row.arity:
-            count = function.row.arity
-            self.source.fail(
-                node,
-                f"{name} takes {count} argument{'s' if count > 1 else ''}, {len(node.args)} given"
-                + (" and names" if node.keywords else ""),
-            )
+        count = function.row.arity
+        if node.keywords:
+            form = f"{name}({', '.join('abc'[:count])})"
+            self.source.fail(node.keywords[0], f"{name} takes no named arguments", form)
+        if len(node.args) != count and not any(isinstance(argument, ast.Starred) for argument in node.args):
+            plural = "s" if count > 1 else ""
+            self.source.fail(node, f"{name} takes {count} argument{plural}, {len(node.args)} given")
         if name == "where":
             return function(self._condition(node.args[0]), *[self.read(a) for a in node.args[1:]])
         return function(*[self.read(argument) for argument in node.args])
@@ -245,74 +301,26 @@ class ExpressionReader:
             or (operator := _COMPARISONS.get(type(node.ops[0]))) is None
         ):
             self.source.fail(node, "where needs one comparison", "where(a > b, x, y)")
-        return FUNCTIONS[operator](self.read(node.left), self.read(node.comparators[0]))
+        made = FUNCTIONS[operator](self.read(node.left), self.read(node.comparators[0]))
+        self.positions.setdefault(made, self.source.position(node))
+        return made
 
     def _read_Compare(self, node: ast.Compare) -> Expr:
         return self.source.fail(node, "a comparison stands only inside where", "where(a > b, x, y)")
 
+    def _read_BoolOp(self, node: ast.BoolOp) -> Expr:
+        word = "and" if isinstance(node.op, ast.And) else "or"
+        return self.source.fail(node, f"'{word}' joins only conditions on constants", "where(a > b, x, y)")
+
     def _read_IfExp(self, node: ast.IfExp) -> Expr:
-        return self.read(node.body if self.number(node.test) else node.orelse)
-
-    def number(self, node: ast.expr) -> float:
-        """The value of an expression of numbers, loop indices and constants."""
-        fixed = {**self.fixed, **self.loop}
-        match node:
-            case ast.Constant(value=int() | float() as value) if abs(value) <= MAX_NUMBER:
-                return value
-            case ast.Name(id=name) if name in fixed:
-                return fixed[name]
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return -self.number(operand)
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                return not self.number(operand)
-            case ast.BoolOp(op=ast.And(), values=values):
-                return all(self.number(value) for value in values)
-            case ast.BoolOp(op=ast.Or(), values=values):
-                return any(self.number(value) for value in values)
-            case ast.Compare(left=left, ops=[operator], comparators=[right]):
-                return self._compared(node, operator, self.number(left), self.number(right))
-            case ast.BinOp(left=left, op=operation, right=right):
-                return self._calculated(node, operation, self.number(left), self.number(right))
-        return self.source.fail(
-            node, f"'{self.source.written(node)}' is not known before the cell runs", "a number or a constant"
-        )
-
-    def _compared(self, node: ast.expr, operator: ast.cmpop, left: float, right: float) -> bool:
-        sign = (left > right) - (left < right)
-        allowed = {
-            ast.Gt: sign > 0,
-            ast.GtE: sign >= 0,
-            ast.Lt: sign < 0,
-            ast.LtE: sign <= 0,
-            ast.Eq: sign == 0,
-            ast.NotEq: sign != 0,
-        }
-        if type(operator) not in allowed:
-            self.source.fail(node, f"'{self.source.written(node)}' is not a comparison of numbers")
-        return allowed[type(operator)]
-
-    def _calculated(self, node: ast.expr, operation: ast.operator, left: float, right: float) -> float:
-        if isinstance(operation, (ast.Div, ast.FloorDiv, ast.Mod)) and right == 0:
-            self.source.fail(node, "division by zero")
-        match operation:
-            case ast.Add():
-                value = left + right
-            case ast.Sub():
-                value = left - right
-            case ast.Mult():
-                value = left * right
-            case ast.Div():
-                value = left / right
-            case ast.FloorDiv():
-                value = left // right
-            case ast.Mod():
-                value = left % right
-            case _:
-                self.source.fail(node, f"'{self.source.written(node)}' is not arithmetic of numbers")
-        if abs(value) > MAX_NUMBER:
-            self.source.fail(node, f"the number is larger than {MAX_NUMBER}", kind=LimitError)
-        return value
+        return self.read(node.body if self.fixed.holds(node.test) else node.orelse)
 
 
-def _called(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else ""
+def _parts(node: ast.expr) -> list[ast.expr] | None:
+    """The operands of ``[a, b]`` or ``concat(a, b)``; None for anything else."""
+    match node:
+        case ast.List(elts=parts):
+            return parts
+        case ast.Call(func=ast.Name(id="concat"), args=parts, keywords=[]):
+            return parts
+    return None

@@ -127,9 +127,10 @@ leaky_relu = _row("leaky_relu", lambda y, x: where(greater(y, 0), 1, Rational(1,
                   definition=lambda x: where(greater(x, 0), x, Rational(1, 100) * x))
 elu = _row("elu", lambda y, x: where(greater(y, 0), 1, y + 1),
            definition=lambda x: where(greater(x, 0), x, expm1(minimum(x, 0))))
-# Below -800 the product is zero in every supported precision; the branch keeps -inf * 0 out.
+# Beyond 800 the products are zero in every supported precision; the branches keep inf * 0 out.
 silu = _row("silu",
-            lambda y, x: where(less_equal(x, -800), 0, sigmoid(x) + y * (1 - sigmoid(x))),
+            lambda y, x: where(less_equal(x, -800), 0, where(greater_equal(x, 800), 1,
+                sigmoid(x) + y * (1 - sigmoid(x)))),
             definition=lambda x: where(less_equal(x, -800), 0, x * sigmoid(x)))
 gelu = _row("gelu",
             lambda y, x: where(less_equal(x, -40), 0, where(greater_equal(x, 40), 1,

@@ -7,11 +7,14 @@ from typing import Any
 
 from sympy import Expr
 
-from gategen.errors import Position, ShapeError
+from gategen.errors import LimitError, Position, ShapeError
 from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, symbols_in_order
 from gategen.language.roles import Declaration, Role, Roles
 from gategen.language.shapes import Shape, Width, WidthSolver
 from gategen.language.text import expression_text
+
+_KINDS = ("scalar", "vector", "matrix")
+_LARGEST = 10**9
 
 
 def infer_shapes(
@@ -30,6 +33,7 @@ class _Inference:
     def __init__(self, roles: Roles, declarations: Mapping[str, Declaration]) -> None:
         self.roles = roles
         self.declarations = declarations
+        self.bare = frozenset(e.left.signal for e in roles.equations if e.bare)
         self.ranks = self._find_ranks()
         brackets = {n for d in declarations.values() for dim in d.dims or () for n in dim.names}
         order = [f"?{name}.{axis}" for name in self._naming_order() for axis in range(self.ranks[name])]
@@ -49,6 +53,7 @@ class _Inference:
         return None if declaration.dims is None else len(declaration.dims)
 
     def _find_ranks(self) -> dict[str, int]:
+        """The least rank that every equation allows; ranks only grow, so the work ends."""
         equations = self.roles.equations
         matrices = {node.args[0] for e in equations for node in _products(e.right)}
         assigned = {equation.left.signal for equation in equations}
@@ -59,18 +64,47 @@ class _Inference:
                 is_matrix = Parameter(name) in matrices or At(name) in matrices
                 declared = 2 if is_matrix else 0 if name in assigned else 1
             ranks[name] = declared
-        changed = True
-        while changed:
-            before = dict(ranks)
-            for equation in equations:
-                name = equation.left.signal
-                ranks[name] = max(ranks[name], _rank(equation.right, ranks))
-                if ranks[name] == 2:
-                    for symbol in _element_wise_symbols(equation.right):
-                        if isinstance(symbol, Parameter) and self._declared_rank(symbol.name) is None:
-                            ranks[symbol.name] = 2
-            changed = ranks != before
+        readers: dict[str, list[Eq]] = {name: [] for name in ranks}
+        for equation in equations:
+            involved = [equation.left, *symbols_in_order(equation.right)]
+            for name in dict.fromkeys(map(_name_of, involved)):
+                readers[name].append(equation)
+        waiting = list(equations)[::-1]
+        while waiting:
+            for name in self._raise_ranks(waiting.pop(), ranks):
+                waiting += readers[name]
         return ranks
+
+    def _raise_ranks(self, equation: Eq, ranks: dict[str, int]) -> list[str]:
+        """Raise the ranks that one equation asks for; the names whose rank changed."""
+        name = equation.left.signal
+        self._check_matrices(equation, ranks)
+        wanted = {name: max(ranks[name], _rank(equation.right, ranks))}
+        if wanted[name] == 2:
+            for symbol in _element_wise_symbols(equation.right):
+                derived = isinstance(symbol, At) and self.roles.of[symbol.signal] is Role.DERIVED
+                if derived or (isinstance(symbol, Parameter) and self._declared_rank(symbol.name) is None):
+                    wanted[_name_of(symbol)] = 2
+        changed = [key for key, rank in wanted.items() if ranks[key] != rank]
+        ranks.update(wanted)
+        return changed
+
+    def _check_matrices(self, equation: Eq, ranks: Mapping[str, int]) -> None:
+        """Raise `ShapeError` where a value of a step would have to be a matrix."""
+        for product in _products(equation.right):
+            weight = product.args[0]
+            if isinstance(weight, At) and self.roles.of[weight.signal] is not Role.DERIVED:
+                problem = f"{self._quoted(weight, equation)} is computed per step and stands left of @"
+                expected = "a weight, or a matrix computed from parameters only"
+                raise ShapeError(problem, equation.position(("@", weight)), expected)
+        if self.roles.of[equation.left.signal] is Role.DERIVED:
+            return
+        for symbol in _element_wise_symbols(equation.right):
+            if ranks[_name_of(symbol)] == 2:
+                declared = self._declared_rank(_name_of(symbol)) == 2
+                why = "is declared as a matrix" if declared else "is a matrix: it stands left of @ elsewhere"
+                problem = f"{self._quoted(symbol, equation)} {why}; here it is combined element by element"
+                raise ShapeError(problem, equation.position(symbol), "a vector here, or a matrix left of @")
 
     def _unknown(self, name: str) -> Shape:
         rank = self.ranks[name]
@@ -78,10 +112,11 @@ class _Inference:
         if declaration is not None and declaration.dims is not None and len(declaration.dims) == rank:
             return declaration.dims
         if declaration is not None and declaration.dims is not None and rank:
+            count = f"{len(declaration.dims)} width{'s' if len(declaration.dims) > 1 else ''}"
             raise ShapeError(
-                f"{name} is declared with {len(declaration.dims)} width(s) but used as a "
-                f"{'matrix' if rank == 2 else 'vector'}",
+                f"{name} is declared with {count} but used as a {_KINDS[rank]}",
                 declaration.where,
+                "one width in brackets" if rank == 1 else "two widths in brackets",
             )
         return tuple(Width.of(f"?{name}.{axis}") for axis in range(rank))
 
@@ -91,19 +126,22 @@ class _Inference:
         found = self._shape(equation.right, equation)
         if not found:
             return
-        if len(found) != len(self.shapes[name]):
+        wanted = self.shapes[name]
+        if len(found) != len(wanted):
             raise ShapeError(
-                f"{name} is declared with rank {len(self.shapes[name])}, its equation has rank {len(found)}",
+                f"{name} is used as a {_KINDS[len(wanted)]}, but its equation gives a {_KINDS[len(found)]}",
                 equation.position(),
             )
-        self._join(equation.left, self.shapes[name], equation.right, found, equation.position())
+        self._join(equation, (equation.left, wanted), (equation.right, found), equation.position())
 
-    def _join(self, left: Expr, a: Shape, right: Expr, b: Shape, where: Position | None) -> None:
-        for one, other in zip(a, b, strict=True):
+    def _join(
+        self, equation: Eq, left: tuple[Expr, Shape], right: tuple[Expr, Shape], where: Position | None
+    ) -> None:
+        for one, other in zip(left[1], right[1], strict=True):
             if not self.solver.equate(one, other):
                 raise ShapeError(
-                    f"widths differ: {_quoted(left)} has width {self._shown(one)}, "
-                    f"{_quoted(right)} has width {self._shown(other)}",
+                    f"widths differ: {self._quoted(left[0], equation)} has width {self._shown(one)}, "
+                    f"{self._quoted(right[0], equation)} has width {self._shown(other)}",
                     where,
                 )
 
@@ -129,11 +167,12 @@ class _Inference:
                 where = equation.position(argument)
                 if len(found) != len(joined):
                     raise ShapeError(
-                        f"{_quoted(owner)} has rank {len(joined)}, {_quoted(argument)} has rank {len(found)}",
+                        f"{self._quoted(owner, equation)} is a {_KINDS[len(joined)]}, "
+                        f"{self._quoted(argument, equation)} is a {_KINDS[len(found)]}",
                         where,
-                        "operands of the same rank",
+                        "two vectors, two matrices, or a scalar",
                     )
-                self._join(owner, joined, argument, found, where)
+                self._join(equation, (owner, joined), (argument, found), where)
             elif found:
                 joined, owner = found, argument
         return joined
@@ -141,19 +180,19 @@ class _Inference:
     def _product(self, node: MatVec, equation: Eq) -> Shape:
         weight, operand = node.args
         shape = self._shape(weight, equation)
-        where = equation.position(node)
         if len(shape) != 2:
-            raise ShapeError(
-                f"{_quoted(weight)} stands left of @ but is no matrix", where, "a matrix such as W @ v"
-            )
+            problem = f"{self._quoted(weight, equation)} is a {_KINDS[len(shape)]} and stands left of @"
+            expected = "a matrix, or * for a product per element"
+            raise ShapeError(problem, equation.position(("@", weight)), expected)
         inner = self._shape(operand, equation) or (Width((), 1),)
         if len(inner) != 1:
-            raise ShapeError(f"{_quoted(operand)} stands right of @ but is no vector", where, "a vector")
+            problem = f"{self._quoted(operand, equation)} is a matrix and stands right of @"
+            raise ShapeError(problem, equation.position(operand), "a vector, as in A @ (B @ v)")
         if not self.solver.equate(shape[1], inner[0]):
             raise ShapeError(
-                f"widths differ: {_quoted(weight)} takes width {self._shown(shape[1])}, "
-                f"{_quoted(operand)} has width {self._shown(inner[0])}",
-                where,
+                f"widths differ: {self._quoted(weight, equation)} takes width {self._shown(shape[1])}, "
+                f"{self._quoted(operand, equation)} has width {self._shown(inner[0])}",
+                equation.position(node),
             )
         return shape[:1]
 
@@ -162,21 +201,31 @@ class _Inference:
         for argument in node.args:
             shape = self._shape(argument, equation)
             if len(shape) > 1:
-                raise ShapeError(f"{_quoted(argument)} is a matrix inside a concatenation")
+                problem = f"{self._quoted(argument, equation)} is a matrix inside a concatenation"
+                raise ShapeError(problem, equation.position(argument), "vectors and scalars")
             total = total + (shape[0] if shape else Width((), 1))
         return total
+
+    def _quoted(self, node: Expr, equation: Eq) -> str:
+        """A part of an equation as the author wrote it, shortened."""
+        place = equation.positions.get(node)
+        text = place.written() if place else expression_text(node, self.bare)
+        return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
 
     def named(self) -> tuple[dict[str, Shape], dict[str, tuple[str, ...]]]:
         """Final shapes with every unknown width named by its most telling member."""
         resolved = {
             name: tuple(self.solver.resolve(width) for width in shape) for name, shape in self.shapes.items()
         }
+        for name, shape in resolved.items():
+            if any(abs(n) > _LARGEST for w in shape for n in (w.constant, *(f for _, f in w.terms))):
+                raise LimitError(f"the width of {name} is more than {_LARGEST} times another one")
         roots = sorted({root for shape in resolved.values() for w in shape for root in w.names})
+        first = {resolved[name]: name for name in reversed(self._naming_order())}
         names = {root: root for root in roots if not root.startswith("?")}
         taken = set(names) | set(self.roles.of)
         for root in sorted(set(roots) - set(names)):
-            members = [n for n in self._naming_order() if resolved[n] == (Width.of(root),)]
-            wanted = f"n_{members[0] if members else _own_name(root)}"
+            wanted = f"n_{first.get((Width.of(root),), _own_name(root))}"
             while wanted in taken:
                 wanted += "_"
             taken.add(wanted)
@@ -187,9 +236,10 @@ class _Inference:
             name: shape[0].names[0] for name, shape in shapes.items() if len(shape) == 1 and shape[0].names
         }
         ordered = dict.fromkeys([*order.values(), *sorted(names.values())])
-        widths = {
-            width: tuple(name for name in shapes if shapes[name] == (Width.of(width),)) for width in ordered
-        }
+        members: dict[Shape, list[str]] = {}
+        for name, shape in shapes.items():
+            members.setdefault(shape, []).append(name)
+        widths = {width: tuple(members.get((Width.of(width),), ())) for width in ordered}
         return shapes, widths
 
     def _naming_order(self) -> list[str]:
@@ -208,9 +258,8 @@ def _own_name(root: str) -> str:
     return root[1:].rsplit(".", 1)[0]
 
 
-def _quoted(node: Expr) -> str:
-    text = expression_text(node)
-    return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
+def _name_of(symbol: Any) -> str:
+    return symbol.signal if isinstance(symbol, At) else symbol.name
 
 
 def _products(node: Expr) -> list[MatVec]:

@@ -7,6 +7,7 @@ machinery applies as it is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow
 
-from gategen.errors import CellSyntaxError, Position
+from gategen.errors import CellError, CellSyntaxError, LimitError, Position
+from gategen.language.functions import FUNCTIONS, ElementWise
 
 t = sympy.Symbol("t", integer=True)
 """The step number; ``h[t]`` is this step's value, ``h[t-1]`` the one before."""
@@ -59,6 +61,9 @@ class MatVec(sympy.Function):  # type: ignore[misc]
 
     nargs = 2
 
+    def __matmul__(self, operand: Any) -> Expr:
+        raise CellSyntaxError(f"{self} stands left of @", expected="A @ (B @ v)")
+
 
 class Concat(sympy.Function):  # type: ignore[misc]
     """``[a, b, ...]``: vectors one below the other."""
@@ -71,10 +76,14 @@ class Signal:
     name: str
 
     def __getitem__(self, index: Any) -> At:
-        offset = sympy.sympify(index) - t
+        offset = concatenate(index) - t
         if not offset.is_Integer:
             raise CellSyntaxError(f"{self.name}[{index}] is not a time", expected=f"{self.name}[t - k]")
         return At(self.name, int(offset))
+
+    def _sympy_(self) -> Expr:
+        problem = f"{self.name} is a signal and has a value at a time"
+        raise CellSyntaxError(problem, expected=f"{self.name}[t]")
 
 
 @dataclass(frozen=True)
@@ -82,10 +91,11 @@ class Eq:
     """``left = right``: one equation of a step.
 
     Attributes:
-        left: What is assigned, ``name[t]``.
+        left: What is assigned: ``name[t]``, or a signal without time for a value that belongs to no step.
         right: The expression.
-        bare: Whether the author wrote the left side without ``[t]``.
-        positions: Where each part stood in the text; empty for cells built by program.
+        bare: Whether the left side was written without ``[t]``.
+        positions: Where each part of the right side stood in the text, under None the left side, under
+            ``("@", W)`` the weight of a product; empty for cells built by program.
     """
 
     left: At
@@ -94,21 +104,32 @@ class Eq:
     positions: Mapping[Any, Position] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.left, Signal):
+            object.__setattr__(self, "bare", True)
+            object.__setattr__(self, "left", At(self.left.name))
         if not isinstance(self.left, At) or self.left.offset != 0:
             shifted = f"{self.left.signal}[t] = ..." if isinstance(self.left, At) else "name[t] = ..."
             raise CellSyntaxError(f"cannot assign to {self.left}", expected=shifted)
         object.__setattr__(self, "right", concatenate(self.right))
+        try:
+            _check_vocabulary(self.right)
+        except _Foreign as found:
+            raise found.kind(found.problem, self.position(found.part), found.expected) from None
 
     def position(self, part: Any = None) -> Position | None:
         """Where ``part`` (by default the whole equation) stood in the text."""
-        return self.positions.get(self.left if part is None else part) or self.positions.get(self.left)
+        return self.positions.get(part) or self.positions.get(None)
 
 
 def concatenate(value: Any) -> Expr:
-    """A Python list as a concatenation; anything else as the expression it is."""
+    """A Python list as a concatenation; anything else as the expression it is, strings never evaluated."""
     if isinstance(value, (list, tuple)):
-        return Concat(*[concatenate(item) for item in value])
-    return sympy.sympify(value)
+        parts = [concatenate(item) for item in value]
+        return Concat(*[p for part in parts for p in (part.args if isinstance(part, Concat) else (part,))])
+    try:
+        return sympy.sympify(value, strict=True)
+    except sympy.SympifyError:
+        raise CellSyntaxError(f"{value!r} is no expression", expected="signals, weights, numbers") from None
 
 
 def signals(names: str) -> Any:
@@ -121,6 +142,83 @@ def weights(names: str) -> Any:
     """One `Parameter` per name in a string separated by spaces; a single one is returned bare."""
     made = [Parameter(name) for name in names.replace(",", " ").split()]
     return made[0] if len(made) == 1 else made
+
+
+@dataclass
+class _Foreign(Exception):
+    """A part of an expression that is not in the language."""
+
+    part: Expr
+    problem: str
+    expected: str = ""
+    kind: type[CellError] = CellSyntaxError
+
+
+_MAX_DECIMALS = 200
+_SMALLER = "smaller numbers and exponents"
+
+
+def _check_vocabulary(right: Expr) -> None:
+    """Raise `_Foreign` at what no later stage knows, or at what has no finite real value."""
+    _check_part(right, None)
+    if _decimals(right) > _MAX_DECIMALS:
+        raise _Foreign(right, "the numbers multiply to more than a float holds", _SMALLER, LimitError)
+    try:
+        _check_part(evaluate(right), None)
+    except _Foreign:
+        hint = "no division by zero; sqrt or abs instead of a fractional power of a power"
+        raise _Foreign(right, "this is not a real number for every value of its names", hint) from None
+
+
+def _check_part(node: Expr, parent: Expr | None) -> None:
+    condition = isinstance(parent, ElementWise) and parent.row.name == "where" and node is parent.args[0]
+    if condition != (isinstance(node, ElementWise) and bool(node.row.infix)):
+        if condition:
+            raise _Foreign(node, "where needs one comparison", "where(a > b, x, y)")
+        raise _Foreign(node, "a comparison stands only inside where", "where(a > b, x, y)")
+    match node:
+        case At() | Parameter():
+            return
+        case sympy.Symbol():
+            hint = f"signals({node.name!r}) or weights({node.name!r})"
+            raise _Foreign(node, f"{node.name} is neither a signal nor a parameter", hint)
+        case sympy.Integer() | sympy.Rational() | sympy.Float() if node.is_finite:
+            return
+        case Pow(exp=exponent) if not (exponent.is_Rational or exponent.is_Float):
+            raise _Foreign(node, f"the exponent {exponent} is not a number", "a number, as in x[t]**2")
+        case MatVec(args=(weight, _)) if not isinstance(weight, (At, Parameter)):
+            raise _Foreign(node, f"{weight} stands left of @", "a weight, as in W @ v")
+        case Concat():
+            if not isinstance(parent, MatVec):
+                problem = "a concatenation outside of a matrix product is not supported yet"
+                raise _Foreign(node, problem, "W @ [a, b]")
+            if not node.args:
+                raise _Foreign(node, "the concatenation is empty", "W @ [a, b]")
+        case Add() | Mul() | Pow() | MatVec() | ElementWise():
+            pass
+        case _:
+            name = type(node).__name__.lower()
+            hint = f"gategen.{name}" if name in FUNCTIONS else "numbers, + - * / ** @, gategen's functions"
+            raise _Foreign(node, f"{node} is not part of the language", hint)
+    for argument in node.args:
+        _check_part(argument, node)
+
+
+def _decimals(node: Expr) -> float:
+    """By how many decimal places the numbers in a product can move the point when they are multiplied out."""
+    if node.is_Number:
+        numbers = (node.p, node.q) if node.is_Rational else (float(node),)
+        return max(abs(math.log10(abs(number))) if number else 0.0 for number in numbers)
+    if isinstance(node, Pow):
+        exponent = abs(float(node.exp))
+        return _decimals(node.base) * exponent + abs(math.log10(exponent or 1.0))
+    inside = [_decimals(argument) for argument in node.args]
+    if isinstance(node, Mul):
+        return sum(inside)
+    largest = max(inside, default=0.0)
+    if isinstance(node, Add):
+        return largest + math.log10(len(inside))
+    return largest if largest > _MAX_DECIMALS else 0.0
 
 
 _ARITHMETIC = (Add, Mul, Pow)

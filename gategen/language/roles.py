@@ -91,10 +91,11 @@ def find_roles(equations: Iterable[Eq], declarations: Mapping[str, Declaration])
     if not equations:
         raise RoleError("the cell has no equations", expected="at least one, such as h[t] = tanh(W @ x[t])")
     assigned = {equation.left.signal: equation for equation in equations}
+    _check_brackets(assigned, declarations)
     offsets = _offsets(equations)
     states = _states(assigned, offsets, declarations)
     reverse = _direction(states, offsets, equations)
-    _check_order(equations, assigned, declarations, states)
+    _check_order(equations, assigned)
     of: dict[str, Role] = {}
     for name in offsets:
         if name not in assigned:
@@ -102,7 +103,8 @@ def find_roles(equations: Iterable[Eq], declarations: Mapping[str, Declaration])
             of[name] = Role.INPUT
     for name, declaration in declarations.items():
         if declaration.kind == "input" and name not in of:
-            raise RoleError(f"{name} is declared as input but never read as {name}[t]", declaration.where)
+            problem = f"{name} is declared as input but never read"
+            raise RoleError(problem, declaration.where, f"{name}[t] in an equation")
     if not of:
         raise RoleError("the cell reads no input", equations[0].position(), "a name read as x[t]")
     of.update({name: Role.STATE for name in assigned if name in states})
@@ -125,7 +127,8 @@ def single_assignment(equations: list[Eq]) -> list[Eq]:
         name = equation.left.signal
         count[name] = count.get(name, 0) + 1
         if count[name] > 1 and not (equation.bare and bare[name]):
-            raise RoleError(f"{name} is assigned twice", equation.position(), "one equation for each name[t]")
+            expected = f"one equation for {name}[t], or bare names for what is assigned again"
+            raise RoleError(f"{name}[t] is assigned twice", equation.position(), expected)
         bare[name] = equation.bare
     taken, seen = set(count), dict.fromkeys(count, 0)
     current: dict[Expr, Expr] = {}
@@ -142,9 +145,7 @@ def single_assignment(equations: list[Eq]) -> list[Eq]:
             taken.add(f"{name}_{number}")
             left = At(f"{name}_{number}")
         current[At(name)] = left
-        where = equation.position()
-        positions = {**equation.positions, left: where} if where else {}
-        result.append(replace(equation, left=left, right=right, positions=positions))
+        result.append(replace(equation, left=left, right=right))
     return result
 
 
@@ -179,10 +180,13 @@ def _states(
             )
     for name, declaration in declarations.items():
         if declaration.kind == "state" and name not in states:
-            problem = "never assigned" if name not in assigned else "never read at another time"
-            raise RoleError(f"{name} is declared as state but {problem}", declaration.where)
-        if declaration.kind == "input" and name in assigned:
-            raise RoleError(f"{name} is declared as input but assigned", assigned[name].position())
+            problem, expected = "never assigned", f"an equation {name}[t] = ..."
+            if name in assigned:
+                problem, expected = "never read at another time", f"{name}[t-1] in an equation"
+            raise RoleError(f"{name} is declared as state but {problem}", declaration.where, expected)
+        if declaration.kind not in ("state", "output") and name in assigned:
+            kind, where = declaration.kind, assigned[name].position()
+            raise RoleError(f"{name} is declared as {kind} but assigned", where, "another name")
     return states
 
 
@@ -204,12 +208,7 @@ def _direction(states: set[str], offsets: Mapping[str, tuple[int, ...]], equatio
     return backward is not None
 
 
-def _check_order(
-    equations: list[Eq],
-    assigned: Mapping[str, Eq],
-    declarations: Mapping[str, Declaration],
-    states: set[str],
-) -> None:
+def _check_order(equations: list[Eq], assigned: Mapping[str, Eq]) -> None:
     done: set[str] = set()
     for equation in equations:
         for symbol in symbols_in_order(equation.right):
@@ -220,13 +219,12 @@ def _check_order(
                 )
             if not isinstance(symbol, At) or symbol.offset or symbol.signal in done:
                 continue
-            if symbol.signal in assigned:
-                past = f"{symbol.signal}[t-1]" if symbol.signal in states else "an order without cycles"
-                raise RoleError(
-                    f"{symbol.signal} is read before it is assigned",
-                    equation.position(symbol),
-                    f"the equation of {symbol.signal} above this one, or {past}",
-                )
+            name = symbol.signal
+            if name in assigned:
+                past = "" if assigned[name].bare else f"{name}[t-1] for its value one step back"
+                above = "" if past and assigned[name] is equation else f"an equation of {name} above this one"
+                expected = ", or ".join(part for part in (above, past) if part)
+                raise RoleError(f"{name} is read before it is assigned", equation.position(symbol), expected)
         done.add(equation.left.signal)
 
 
@@ -270,12 +268,22 @@ def _parameter_role(name: str, declarations: Mapping[str, Declaration]) -> Role:
     return {"constant": Role.CONSTANT, "frozen": Role.FROZEN}.get(kind, Role.PARAMETER)
 
 
+def _check_brackets(assigned: Mapping[str, Eq], declarations: Mapping[str, Declaration]) -> None:
+    reads = {s.signal for e in assigned.values() for s in symbols_in_order(e.right) if isinstance(s, At)}
+    for declaration in declarations.values():
+        for name in (name for width in declaration.dims or () for name in width.names):
+            if name in assigned or name in reads or name in declarations:
+                problem = f"the width {name} of {declaration.name} is also the name of a value"
+                raise RoleError(problem, declaration.where, "another name for the width, such as n")
+
+
 def _check_used(declarations: Mapping[str, Declaration], of: Mapping[str, Role]) -> None:
     for name, declaration in declarations.items():
-        if name in of or declaration.kind == "constant":
+        if name in of or declaration.kind in ("constant", "output"):
             continue
-        near = nearest(name, of)
-        raise UnknownName(f"{name} is declared but never used", declaration.where, suggestion=near)
+        problem = f"{name} is declared but never used"
+        near = nearest(name, set(of) - set(declarations))
+        raise UnknownName(problem, declaration.where, f"{name} in an equation", near)
 
 
 def _outputs(
@@ -284,13 +292,17 @@ def _outputs(
     declared = [n for n, d in declarations.items() if d.kind == "output"]
     for name in declared:
         if of.get(name) not in (Role.OUTPUT, Role.STATE, Role.INTERMEDIATE):
-            raise RoleError(f"{name} is declared as output but never assigned", declarations[name].where)
+            problem = f"{name} is declared as output but never assigned per step"
+            raise RoleError(problem, declarations[name].where, f"an equation {name}[t] = ...")
     if declared:
         return tuple(declared)
     last = [e.left.signal for e in equations if of[e.left.signal] is Role.STATE][-1:]
     found = [e.left.signal for e in equations if of[e.left.signal] is Role.OUTPUT or e.left.signal in last]
     if not found:
-        raise RoleError("the cell has neither a state nor an output", expected="an equation name[t] = ...")
+        last_equation = list(equations)[-1]
+        expected = f"{last_equation.left.signal}[t] = ... in the equation of the result"
+        problem = "the cell has neither a state nor an output"
+        raise RoleError(problem, last_equation.position(), expected)
     return tuple(found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True, order=True)
@@ -80,6 +81,10 @@ class WidthSolver:
     order: Sequence[str] = ()
     solution: dict[str, Width] = field(default_factory=dict)
 
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: index for index, name in enumerate(self.order)}
+
     def resolve(self, width: Width) -> Width:
         """The width in unsolved names only."""
         while any(name in self.solution for name in width.names):
@@ -97,7 +102,7 @@ class WidthSolver:
         # Widths are at least one, so a sum of terms of one sign is never zero.
         if len(signs) == 1:
             return False
-        place = {name: index for index, name in enumerate(self.order)}
+        place = self._place
         terms = [(n, factor) for n, factor in difference.terms if n not in self.rigid and factor in (1, -1)]
         if not terms:
             return False

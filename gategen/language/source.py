@@ -3,21 +3,49 @@
 from __future__ import annotations
 
 import ast
+import keyword
 import re
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 from gategen.errors import CellError, CellSyntaxError, LimitError, Position
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 64
-MAX_NODES = 20_000
+MAX_CHAIN = 100
+MAX_PARTS = 10_000
 MAX_NUMBER = 10**9
 MAX_POWER = 64
 MAX_STATEMENTS = 1_000
 
-IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_EQUATION = "an equation such as h[t] = tanh(W_h @ x[t])"
+_NOT_NESTING = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+_CHAINS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div))
+
+# Where the own words of Python mislead who writes no Python: its words, ours, what was expected.
+_SYNTAX = (
+    (r"'(.)' was never closed", r"'\1' is never closed", "as many closing as opening brackets"),
+    (r"unmatched '(.)'", r"'\1' closes nothing", "as many closing as opening brackets"),
+    (r"closing parenthesis '(.)' does not match .*'(.)'.*", r"'\1' does not close '\2'", ""),
+    (r"unexpected indent", "the line is indented", "equations that start in the first column"),
+    (r"unindent does not match.*", "the indentation fits no line above", "the indentation of a line above"),
+    (r"inconsistent use of tabs.*", "tabs and spaces are mixed in the indentation", "spaces only"),
+    (r"expected an indented block.*", "the body of the line above is missing", "an indented equation"),
+    (r"Missing parentheses in call to.*", "'{}' is not part of the language", _EQUATION),
+    (r"cannot assign to.*|cannot delete.*|illegal target.*", "cannot assign to '{}'", "name[t] = ..."),
+    (r"only single target.*", "only one name can be declared at a time", "name: kind"),
+    (r"(unterminated .*string literal).*|(.*EOL while.*)", "a string is never closed", _EQUATION),
+    (r"f-string.*", "strings are not part of the language", _EQUATION),
+    (r"invalid \w+ literal", "a number runs into a name", "an operator between them, such as 3 * x[t]"),
+    (r"leading zeros.*", "a number begins with 0", "a number such as 7 or 0.5"),
+    (r".*Perhaps you forgot a comma.*", "an operator or a comma is missing", ""),
+    (r"expected ':'", "a colon is missing", "for k in range(n): or if k == 0:"),
+    (r"unexpected character after line continuation.*", "a backslash is not part of the language", _EQUATION),
+)
+_CALLED = r"(\w+)\((t)\)"
+_TOO_MUCH = re.compile(r"too many nested parentheses|too many (statically|levels).*|Exceeds the limit.*")
 
 
 @dataclass(frozen=True)
@@ -27,12 +55,16 @@ class Source:
     text: str
     file: str
 
+    @cached_property
+    def lines(self) -> list[str]:
+        """The lines as the syntax tree counts them."""
+        return re.split(r"\r\n|\r|\n", self.text)
+
     def tree(self) -> ast.Module:
         """The syntax tree, within the limits; raises `CellSyntaxError` or `LimitError`."""
-        if len(self.text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
-            raise LimitError(f"{self.file}: the text is larger than {MAX_BYTES // 1024} KiB")
-        if "\0" in self.text:
-            raise CellSyntaxError(f"{self.file}: the file is binary", expected="a text with equations")
+        if len(self.text) > MAX_BYTES or len(self.text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+            raise _too_large(self.file)
+        self._check_characters()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -40,45 +72,104 @@ class Source:
         except SyntaxError as error:
             raise self._syntax_error(error) from None
         except (RecursionError, MemoryError):
-            raise LimitError(f"{self.file}: the text is nested too deeply") from None
+            raise LimitError("the text is nested too deeply", self.top()) from None
         except ValueError as error:
-            raise CellSyntaxError(f"{self.file}: {error}") from None
+            raise CellSyntaxError(f"the text cannot be read: {error}", self.top(), _EQUATION) from None
         self._check_limits(tree)
         return tree
 
-    def _syntax_error(self, error: SyntaxError) -> CellSyntaxError:
-        line = error.lineno or 1
-        lines = self.text.splitlines()
-        text = lines[line - 1] if line <= len(lines) else ""
-        position = Position(self.file, line, max(1, error.offset or 1), text)
-        return CellSyntaxError(
-            f"syntax error: {error.msg}", position, "equations such as h[t] = tanh(W @ x[t])"
-        )
+    def top(self) -> Position:
+        """The beginning of the text, for what concerns all of it."""
+        return Position(self.file, 1, 1)
+
+    def _check_characters(self) -> None:
+        found = re.search("[\0-\x08\x0b\x0e-\x1f\x7f\ud800-\udfff]", self.text)
+        if found is None:
+            return
+        before = re.split(r"\r\n|\r|\n", self.text[: found.start()])
+        line, column = len(before), len(before[-1]) + 1
+        if found[0] == "\0":
+            where = Position(self.file, line, column)
+            raise CellSyntaxError("the file is binary", where, "a text with equations")
+        where = Position(self.file, line, column, self.lines[line - 1])
+        problem = f"the character U+{ord(found[0]):04X} cannot stand in a cell"
+        raise CellSyntaxError(problem, where, "printable characters")
+
+    def _syntax_error(self, error: SyntaxError) -> CellError:
+        line = min(error.lineno or 1, len(self.lines))
+        text = self.lines[line - 1]
+        column = min(max(1, error.offset or 1), len(text) + 1)
+        end = error.end_offset if error.end_lineno == error.lineno and error.end_offset else column + 1
+        if isinstance(error, IndentationError):
+            column = len(text) - len(text.lstrip()) + 1
+            end = len(text.rstrip()) + 1
+        if _TOO_MUCH.fullmatch(error.msg.partition(" (")[0]) or _TOO_MUCH.match(error.msg):
+            problem = "a number is too long" if "integer" in error.msg else "the text is nested too deeply"
+            return LimitError(problem, Position(self.file, line, column, text))
+        where = Position(self.file, line, column, text, end - column)
+        written = _shortened(where.written())
+        for pattern, ours, expected in _SYNTAX:
+            found = re.fullmatch(pattern, error.msg)
+            if found:
+                problem, called = found.expand(ours).replace("{}", written), re.fullmatch(_CALLED, written)
+                expected = called.expand(r"\1[\2] = ...") if called and "assign" in problem else expected
+                return CellSyntaxError(problem, where, expected)
+        if error.msg == "invalid syntax":
+            return self._invalid(line, column, text)
+        plain = error.msg.partition(" (<unknown>")[0].partition(". ")[0]
+        return CellSyntaxError(plain, where, _EQUATION)
+
+    def _invalid(self, line: int, column: int, text: str) -> CellSyntaxError:
+        """What Python only calls "invalid syntax": a keyword used as a name, an early end, a stray sign."""
+        for word in re.finditer(r"[A-Za-z_]+", text):
+            touches = word.start() < column <= word.end() + 2
+            begins = not text[: word.start()].strip()
+            as_name = begins and re.match(r"\s*(\[[^]]*\])?\s*=(?!=)", text[word.end() :])
+            operator = word[0] in ("and", "or", "not", "in", "is", "if", "else", "for")
+            if keyword.iskeyword(word[0]) and (as_name or (touches and not operator)):
+                where = Position(self.file, line, word.start() + 1, text, len(word[0]))
+                problem = f"{word[0]} is a word of Python and cannot be a name"
+                return CellSyntaxError(problem, where, f"another name than {word[0]}")
+        token = re.match(r"\s*(\w+|[^\w\s])", text[column - 1 :])
+        if token is None or token[1] == "#":
+            where = Position(self.file, line, column, text)
+            return CellSyntaxError("the line ends too early", where, _EQUATION)
+        start = column + token.start(1)
+        where = Position(self.file, line, start, text, len(token[1]))
+        expected = "an operator or the end of the line" if token[1].isidentifier() else _EQUATION
+        return CellSyntaxError(f"'{_shortened(token[1])}' is not expected here", where, expected)
 
     def _check_limits(self, tree: ast.Module) -> None:
-        count = 0
-        level: list[ast.AST] = [tree]
-        depth = 0
+        level: list[tuple[ast.AST, int]] = [(node, 1) for node in tree.body]
+        parts = depth = 0
         while level:
-            count += len(level)
-            deepest = next((node for node in level if hasattr(node, "lineno")), tree)
-            if depth > MAX_DEPTH * 2 or count > MAX_NODES:
-                self.fail(deepest, "the text is nested too deeply or too long", kind=LimitError)
-            level = [child for node in level for child in ast.iter_child_nodes(node)]
-            depth += 1
+            parts, depth = parts + len(level), depth + 1
+            deepest = max(level, key=lambda pair: pair[1])
+            if deepest[1] > MAX_DEPTH:
+                self.fail(deepest[0], f"the text is nested more than {MAX_DEPTH} deep", kind=LimitError)
+            if depth > MAX_CHAIN:
+                problem = f"more than {MAX_CHAIN} operators in a row"
+                self.fail(level[0][0], problem, "a name for a part of them", kind=LimitError)
+            if parts > MAX_PARTS:
+                self.fail(level[0][0], f"the text has more than {MAX_PARTS} parts", kind=LimitError)
+            level = [
+                (child, nesting + (not _continues(node, child)))
+                for node, nesting in level
+                for child in ast.iter_child_nodes(node)
+                if not isinstance(child, _NOT_NESTING)
+            ]
 
     def position(self, node: ast.AST) -> Position:
         """The place of a node in the text."""
         line = getattr(node, "lineno", 1)
-        lines = self.text.splitlines()
-        text = lines[line - 1] if line <= len(lines) else ""
-        raw = text.encode("utf-8", "surrogatepass")
-        start = len(raw[: getattr(node, "col_offset", 0)].decode("utf-8", "replace"))
-        width = 1
-        if getattr(node, "end_lineno", line) == line:
-            end = len(raw[: getattr(node, "end_col_offset", start + 1)].decode("utf-8", "replace"))
-            width = max(1, end - start)
-        return Position(self.file, line, start + 1, text, width)
+        text = self.lines[line - 1] if line <= len(self.lines) else ""
+        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 1)
+        if getattr(node, "end_lineno", line) != line:
+            end = len(text.encode())
+        if not text.isascii():
+            raw = text.encode()
+            start, end = (len(raw[:offset].decode("utf-8", "replace")) for offset in (start, end))
+        return Position(self.file, line, start + 1, text, max(1, end - start))
 
     def fail(
         self,
@@ -93,9 +184,52 @@ class Source:
 
     def written(self, node: ast.AST) -> str:
         """A node as it stands in the text, shortened."""
-        found = ast.get_source_segment(self.text, node) or type(node).__name__
-        first = found.splitlines()[0]
-        return first if len(first) <= 40 else first[:37] + "..."
+        place = self.position(node)
+        start = place.column - 1
+        more = "..." if getattr(node, "end_lineno", place.line) != place.line else ""
+        return _shortened(place.text[start : start + place.width] + more)
+
+
+def decoded(data: bytes, file: str) -> str:
+    """The text in the bytes of a file; raises `CellSyntaxError` if they are no UTF-8 text."""
+    if len(data) > MAX_BYTES + 3:
+        raise _too_large(file)
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise CellSyntaxError("the file is UTF-16", Position(file, 1, 1), "UTF-8 text")
+    if b"\0" in data:
+        raise CellSyntaxError("the file is binary", Position(file, 1, 1), "a text with equations")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig").split("\n")
+        where = Position(file, len(before), len(before[-1]) + 1)
+        problem = f"the byte 0x{data[error.start]:02x} is no UTF-8 text"
+        raise CellSyntaxError(problem, where, "a file saved as UTF-8") from None
+
+
+def _too_large(file: str) -> LimitError:
+    return LimitError(f"the text is larger than {MAX_BYTES // 1024} KiB", Position(file, 1, 1))
+
+
+def parts_of(node: ast.AST) -> int:
+    """How many operands, operators and calls an expression has."""
+    return sum(not isinstance(part, _NOT_NESTING) for part in ast.walk(node))
+
+
+def _continues(node: ast.AST, child: ast.AST) -> bool:
+    """Whether ``a + b`` in ``a + b + c`` goes on with the same kind of operator."""
+    if not (isinstance(node, ast.BinOp) and isinstance(child, ast.BinOp) and child is node.left):
+        return False
+    return any(isinstance(node.op, chain) and isinstance(child.op, chain) for chain in _CHAINS)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def is_time(node: ast.expr) -> bool:
+    """Whether an index speaks of time at all."""
+    return any(isinstance(part, ast.Name) and part.id == "t" for part in ast.walk(node))
 
 
 def time_offset(node: ast.expr) -> int | None:
@@ -114,11 +248,6 @@ def time_offset(node: ast.expr) -> int | None:
     return None
 
 
-def is_time(node: ast.expr) -> bool:
-    """Whether an index speaks of time at all."""
-    return any(isinstance(part, ast.Name) and part.id == "t" for part in ast.walk(node))
-
-
 def shifted(statement: ast.stmt, by: int) -> str:
     """A statement with every time index moved by ``by``, as text for a suggestion."""
 
@@ -131,4 +260,5 @@ def shifted(statement: ast.stmt, by: int) -> str:
                 node.slice = ast.parse(f"t{moved:+d}" if moved else "t", mode="eval").body
             return node
 
-    return ast.unparse(Shift().visit(statement)).replace("t - ", "t-").replace("t + ", "t+")
+    text = ast.unparse(Shift().visit(statement)).replace("t - ", "t-").replace("t + ", "t+")
+    return text if len(text) <= 200 else f"{text[:197]}..."

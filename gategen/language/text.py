@@ -103,7 +103,8 @@ def declaration_text(declaration: Declaration) -> str:
         text += f"[{', '.join(map(str, declaration.dims))}]"
     if declaration.value is not None:
         value = declaration.value
-        text += f" = {number_text(Integer(int(value)) if value == int(value) else sympy.Float(value))}"
+        whole = abs(value) < 1e9 and value == int(value)
+        text += f" = {number_text(Integer(int(value)) if whole else sympy.Float(value))}"
     return text
 
 
@@ -111,7 +112,14 @@ def cell_text(doc: str, declarations: Iterable[Declaration], equations: Iterable
     """A whole cell as text that parses back to an equal one."""
     equations = tuple(equations)
     bare = frozenset(equation.left.signal for equation in equations if equation.bare)
-    parts = [f'"""{doc}"""'] if doc else []
+    parts = [f'"""{_quotable(doc)}"""'] if doc else []
     parts += [declaration_text(declaration) for declaration in declarations]
     parts += [equation_text(equation, bare) for equation in equations]
     return "\n".join(parts) + "\n"
+
+
+def _quotable(doc: str) -> str:
+    """``doc`` so that it can stand between triple quotes."""
+    escaped = doc.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    escaped = "".join(c if c.isprintable() or c == "\n" else f"\\U{ord(c):08x}" for c in escaped)
+    return escaped[:-1] + '\\"' if escaped.endswith('"') and not escaped.endswith('\\"') else escaped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -190,22 +190,24 @@ class _Pointers:
     def params(self, arrays: Arrays) -> Any:
         """The struct of parameters; what has no array stays NULL."""
         struct = self._engine._ffi.new(self._engine._params)
-        return self._fill(struct, self._engine._manifest.parameters, arrays)
+        return self._fill(struct, ((s.member, s.name) for s in self._engine._manifest.parameters), arrays)
 
     def inputs(self, arrays: Arrays, initial: Arrays, lengths: NDArray[np.int64] | None) -> Any:
         """The struct of inputs, first states and lengths; what has no array stays NULL."""
+        manifest = self._engine._manifest
         struct = self._engine._ffi.new(self._engine._inputs)
-        self._fill(struct, self._engine._manifest.inputs, arrays)
-        self._fill(struct, self._engine._manifest.carried, initial, "_initial")
+        self._fill(struct, ((s.member, s.name) for s in manifest.inputs), arrays)
+        self._fill(struct, ((s.start, s.name) for s in manifest.carried), initial)
         if lengths is not None:
-            struct.lengths = self._pointer(self._engine._integers, lengths)
+            setattr(struct, manifest.lengths, self._pointer(self._engine._integers, lengths))
         return struct
 
     def outputs(self, arrays: Arrays, final: Arrays) -> Any:
         """The struct of outputs and last states; what has no array stays NULL."""
+        manifest = self._engine._manifest
         struct = self._engine._ffi.new(self._engine._outputs)
-        self._fill(struct, self._engine._manifest.outputs, arrays)
-        return self._fill(struct, self._engine._manifest.states, final, "_final")
+        self._fill(struct, ((s.member, s.name) for s in manifest.outputs), arrays)
+        return self._fill(struct, ((s.final, s.name) for s in manifest.states), final)
 
     def work(self, numbers: Mapping[str, int]) -> Any:
         """The workspace of one call, aligned."""
@@ -215,10 +217,10 @@ class _Pointers:
         start = -raw.__array_interface__["data"][0] % _ALIGNMENT
         return self._pointer(engine._bytes, raw[start : start + count])
 
-    def _fill(self, struct: Any, specs: tuple[ArraySpec, ...], arrays: Arrays, ending: str = "") -> Any:
-        for spec in specs:
-            if spec.name in arrays:
-                setattr(struct, spec.member + ending, self.reals(arrays[spec.name]))
+    def _fill(self, struct: Any, members: Iterable[tuple[str, str]], arrays: Arrays) -> Any:
+        for member, name in members:
+            if name in arrays:
+                setattr(struct, member, self.reals(arrays[name]))
         return struct
 
     def _pointer(self, kind: Any, array: NDArray[Any]) -> Any:

@@ -63,9 +63,11 @@ class InputSpec(ArraySpec):
     Attributes:
         history: Whether a step reads the input of the step before it, so that the first step reads
             ``initial[name]``, (B, width).
+        start: The member of the C struct for what the first step reads.
     """
 
     history: bool = False
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,13 @@ class StateSpec(ArraySpec):
 
     Attributes:
         initial: What fills it before the first step if the caller gives nothing.
+        start: The member of the C struct for its value before the first step.
+        final: The member of the C struct for its value after the last step.
     """
 
     initial: float = 0.0
+    start: str = ""
+    final: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ class Manifest:
         parameters: In the author's order.
         reverse: Whether the cell runs from right to left.
         warnings: What to tell the user once per compilation.
+        lengths: The member of the C struct for the number of steps of each sequence.
     """
 
     cell: str
@@ -121,6 +128,7 @@ class Manifest:
     parameters: tuple[ParameterSpec, ...]
     reverse: bool = False
     warnings: tuple[str, ...] = ()
+    lengths: str = "lengths"
 
     @cached_property
     def history(self) -> tuple[InputSpec, ...]:
@@ -128,7 +136,7 @@ class Manifest:
         return tuple(spec for spec in self.inputs if spec.history)
 
     @cached_property
-    def carried(self) -> tuple[ArraySpec, ...]:
+    def carried(self) -> tuple[StateSpec | InputSpec, ...]:
         """What a run starts from and ends with: the states, then the inputs whose past is read."""
         return (*self.states, *self.history)
 

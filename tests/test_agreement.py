@@ -1,0 +1,172 @@
+"""The interpreter, the NumPy back end and the C back ends give the same numbers, whatever the sizes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import cells
+import numpy as np
+import pytest
+
+import gategen as gg
+from gategen.calculus.differences import disturbed
+from gategen.calculus.problem import Array, Problem, Setting, relative_error, solution, solve
+from gategen.runtime.kernel import Kernel
+
+SETTINGS = {
+    "no steps": Setting(0, 3, (2, 3)),
+    "one step of one": Setting(1, 1, (1, 2), started=False),
+    "one step of three": Setting(1, 3, (5, 1, 3)),
+    "seven of one": Setting(7, 1, (3, 5, 2)),
+    "seven of three": Setting(7, 3, (1, 7, 11)),
+    "lengths": Setting(7, 3, (17, 13, 5), lengths=(7, 0, 3)),
+    "all ended": Setting(2, 2, (3, 2), lengths=(0, 0)),
+    "even": Setting(4, 4, (8, 16)),
+}
+ENGINES = [
+    pytest.param(backend, dtype, id=f"{backend} {dtype}")
+    for backend in ("numpy", "c-portable")
+    for dtype in ("float64", "float32")
+]
+
+
+@cache
+def kernel(name: str, backend: str, dtype: str) -> Kernel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gg.GategenWarning)
+        made = gg.compile(cells.cell(name), dtype, backend)
+    assert made.backend == backend
+    return made
+
+
+def run(kernel: Kernel, problem: Problem) -> dict[str, Array]:
+    given = problem.in_dtype(kernel.dtype)
+    made = kernel.forward(given.inputs, given.params, given.initial, given.lengths, train=True)
+    return solution(made, kernel.backward(made, given.d_outputs, given.d_final), given)
+
+
+@cache
+def solved(name: str, setting: str) -> tuple[Problem, Mapping[str, Array], Mapping[str, Mapping[str, float]]]:
+    """A problem, its solution by the interpreter, and for each dtype how far off one may be."""
+    plan, _ = cells.plans(name)
+    given = cells.problem(name, SETTINGS[setting])
+    expected = solve(plan, given)
+    bounds = {}
+    for dtype in ("float64", "float32"):
+        epsilon, rng = float(np.finfo(dtype).eps), np.random.default_rng(0)
+        found = [solve(plan, disturbed(given, epsilon, rng)) for _ in range(8)]
+        kappa = {key: max(relative_error(f[key], array) for f in found) for key, array in expected.items()}
+        bounds[dtype] = {key: 32 * max(epsilon, change) for key, change in kappa.items()}
+    return given, expected, bounds
+
+
+@pytest.mark.parametrize(("backend", "dtype"), ENGINES)
+@pytest.mark.parametrize("name", cells.ALL)
+def test_agrees_with_the_interpreter(name: str, backend: str, dtype: str) -> None:
+    for setting in SETTINGS:
+        given, expected, bounds = solved(name, setting)
+        found = run(kernel(name, backend, dtype), given)
+        assert {array.dtype for array in found.values()} <= {np.dtype(dtype)}
+        wrong = {
+            key: error
+            for key, array in expected.items()
+            if not (error := relative_error(found[key], array)) <= bounds[dtype][key]
+        }
+        assert not wrong, setting
+
+
+@pytest.mark.parametrize("padding", [np.nan, np.inf, -1e30], ids=str)
+@pytest.mark.parametrize(("backend", "dtype"), ENGINES)
+@pytest.mark.parametrize("name", cells.ALL)
+def test_padding_changes_no_bit(name: str, backend: str, dtype: str, padding: float) -> None:
+    given, _, _ = solved(name, "lengths")
+    clean = run(kernel(name, backend, dtype), given)
+    dirty = run(kernel(name, backend, dtype), given.padded(padding))
+    assert [key for key, array in clean.items() if not same_bits(array, dirty[key])] == []
+    past = np.arange(7)[:, None] >= given.lengths
+    for key, array in clean.items():
+        if key.startswith(("outputs", "d inputs")):
+            assert not array[past].any(), key
+
+
+def same_bits(one: Array, two: Array) -> bool:
+    return one.tobytes() == two.tobytes()
+
+
+def part(problem: Problem, sequences: list[int]) -> Problem:
+    """Some of the sequences, in the order given."""
+    lengths = None if problem.lengths is None else problem.lengths[sequences]
+    few = problem.changed(lambda plane: plane[:, sequences], ("inputs", "d_outputs"))
+    few = few.changed(lambda state: state[sequences], ("initial", "d_final"))
+    changed: dict[str, Any] = {"sizes": {**problem.sizes, "B": len(sequences)}, "lengths": lengths}
+    return Problem(**{**vars(few), **changed})
+
+
+SEVEN = {
+    "seven": Setting(5, 7, (3, 5, 2)),
+    "wide": Setting(4, 7, (19, 23, 16)),
+    "lengths": Setting(5, 7, (11, 7, 3), lengths=(5, 0, 1, 4, 5, 2, 3)),
+}
+BITS = (
+    "lstm",
+    "gru",
+    "lstm_concat",
+    "lstm_peephole",
+    "heads",
+    "right_to_left_shifted",
+    "low_rank",
+    "scalar_gate",
+    "past_input_in_a_product",
+    "derived_matrix",
+    "nested_functions",
+)
+
+
+@pytest.mark.parametrize("setting", SEVEN)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", BITS)
+def test_bits_do_not_depend_on_the_batch(name: str, dtype: str, setting: str) -> None:
+    made = kernel(name, "c-portable", dtype)
+    given = cells.problem(name, SEVEN[setting])
+    whole = run(made, given)
+    for sequences in ([0], [3], [6], [5, 2], [6, 5, 4, 3, 2, 1, 0]):
+        few = run(made, part(given, sequences))
+        for key, array in few.items():
+            if key.startswith("d params"):
+                continue
+            expected = whole[key][:, sequences] if array.ndim == 3 else whole[key][sequences]
+            assert same_bits(array, expected), (key, sequences)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", BITS)
+def test_bits_do_not_depend_on_the_tape_nor_on_the_call(name: str, dtype: str) -> None:
+    made = kernel(name, "c-portable", dtype)
+    given = cells.problem(name, SEVEN["lengths"]).in_dtype(dtype)
+    arguments = (given.inputs, given.params, given.initial, given.lengths)
+    plain, trained = made.forward(*arguments), made.forward(*arguments, train=True, keep=True)
+    for one, two in ((plain.outputs, trained.outputs), (plain.final, trained.final)):
+        assert all(same_bits(one[key], two[key]) for key in one)
+    first = made.backward(trained, given.d_outputs, given.d_final)
+    again = made.backward(trained, given.d_outputs, given.d_final)
+    for group in ("inputs", "params", "initial"):
+        one, two = getattr(first, group), getattr(again, group)
+        assert all(same_bits(one[key], two[key]) for key in one)
+        for key, array in one.items():
+            alone = made.backward(trained, given.d_outputs, given.d_final, wrt=[key])
+            assert same_bits(getattr(alone, group)[key], array), key
+
+
+def test_sequences_can_be_continued() -> None:
+    for name in ("lstm", "gru", "past_input", "heads"):
+        made = kernel(name, "c-portable", "float64")
+        given = cells.problem(name, SETTINGS["seven of three"])
+        whole = made.forward(given.inputs, given.params, given.initial)
+        first = made.forward({k: v[:4].copy() for k, v in given.inputs.items()}, given.params, given.initial)
+        rest = made.forward({k: v[4:].copy() for k, v in given.inputs.items()}, given.params, first.final)
+        for key, array in whole.outputs.items():
+            assert same_bits(array, np.concatenate([first.outputs[key], rest.outputs[key]]))
+        assert all(same_bits(array, rest.final[key]) for key, array in whole.final.items())
