@@ -113,7 +113,7 @@ class Outcome:
 def main(
     seconds: float = 40.0, steps: int | None = None, hidden: int | None = None, seed: int = 0, rounds: int = 9
 ) -> Outcome:
-    """Tell the whole story.
+    """Tell the whole story, and return what was reached.
 
     Args:
         seconds: How long to train; longer only if the target is not reached.
@@ -121,9 +121,6 @@ def main(
         hidden: The width of the memory; by default what the back end can train in the time.
         seed: Of the first weights and the samples.
         rounds: How often each contender of the race runs; 0 leaves the race out.
-
-    Returns:
-        What was reached.
 
     Raises:
         GategenError: The standard library has no source here, or a check or the training failed.
@@ -204,8 +201,7 @@ def certify(cell: Cell, console: Console) -> Certificate:
     _indented(table, console)
     if not certificate.passed:
         raise GategenError(f"the check of {cell.name} failed; the table says where")
-    count = len(certificate.rows) - len(certificate.left_out)
-    duration = time.perf_counter() - begin
+    count, duration = len(certificate.rows) - len(certificate.left_out), time.perf_counter() - begin
     console.print(f"{count} comparisons, all of them fine, in {duration:.1f} s.", style="green")
     return certificate
 
@@ -298,9 +294,8 @@ def learn(model: Model, outcome: Outcome, seconds: float, steps: int | None, con
 
 
 def _train(model: Model, outcome: Outcome, seconds: float, steps: int | None, console: Console) -> None:
-    """Train until time, or a number of steps, is spent; longer as long as the target is missed."""
-    begin = time.perf_counter()
-    update = Adam(LEARNING_RATE)
+    """Train until time, or a number of steps, is spent; longer while the target is missed."""
+    begin, update, due = time.perf_counter(), Adam(LEARNING_RATE), 0.0
     look = (TextColumn("  {task.description}"), BarColumn(30), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*look, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=1.0)
@@ -311,9 +306,11 @@ def _train(model: Model, outcome: Outcome, seconds: float, steps: int | None, co
             update.learning_rate = LEARNING_RATE * _rate(spent)
             speed = f"{outcome.characters / elapsed / 1000:.0f}k characters/s   loss {outcome.loss:.2f}"
             progress.update(task, completed=min(spent, 1.0), description=speed)
-            if spent >= _next_report(len(outcome.held_out)):
+            if spent >= due:
                 outcome.held_out.append(model.judge())
                 _report(outcome, progress.console)
+                cost = 0.0 if steps else (time.perf_counter() - begin - elapsed) / seconds
+                due = _next_report(spent, cost)
                 if spent >= 1 and (steps or spent >= PATIENCE or outcome.held_out[-1] <= TARGET):
                     return
 
@@ -331,9 +328,10 @@ def _rate(spent: float) -> float:
     return min(1.0, 0.02 + spent / 0.03) * (1 - 0.95 * min(1.0, max(0.0, spent - 0.4) / 0.6))
 
 
-def _next_report(done: int) -> float:
-    """The share of the training after which the next report is due."""
-    return REPORTS[done] if done < len(REPORTS) else 1 + 0.1 * (done + 1 - len(REPORTS))
+def _next_report(spent: float, cost: float) -> float:
+    """The share of the training after which the next report is due, so that judging takes a third at most."""
+    later = [share for share in REPORTS if share > spent + 2 * cost]
+    return later[0] if later else 1.0 if spent < 1 else spent + 0.1
 
 
 def _report(outcome: Outcome, console: Console) -> None:

@@ -84,6 +84,7 @@ ORDER = [
     "doctor",
     "generated",
     "bench",
+    "demo_race",
     "demo",
     "cli",
 ]

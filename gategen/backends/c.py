@@ -87,6 +87,9 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
     single = dtype == "float32"
     writers = Forward(plan, storage, interface, single), Backward(plan, storage, interface, single)
     forward, backward = (writer.text() for writer in writers)
+    ours = writers[0].arrays.ours
+    if writers[1].arrays.ours != ours:
+        raise AssertionError("both passes must call T and B the same")
     sums = [("forward", forward.counts), ("backward", backward.counts)]
     bytes_ = f"(forward > backward ? forward : backward) * (int64_t)sizeof({interface.ctype})"
     equations = cell_text("", cell.declarations, cell.equations).strip().splitlines()
@@ -95,7 +98,7 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
         header=f"{file_name(cell)}.h",
         ctype=interface.ctype,
         routines=_routines(forward, backward),
-        sizes=(writers[0].tape_size(), interface.measure("work_size", sums, bytes_)),
+        sizes=(writers[0].tape_size(), interface.measure("work_size", ours, sums, bytes_)),
         forward=forward.code,
         backward=backward.code,
     )

@@ -89,7 +89,6 @@ class Forward(Function):
 
     def tape_size(self) -> str:
         """The function that tells the number of elements on the tape."""
-        planes = [("T", "B", self.interface.width(value.width)) for value in self.taped]
         names = [self.arrays.base[value.name] for value in self.taped]
-        counts = [(product(*plane), name) for plane, name in zip(planes, names, strict=True)]
-        return self.interface.measure("tape_size", [("count", counts)], "count")
+        counts = [(self.arrays.plane_size(v), name) for v, name in zip(self.taped, names, strict=True)]
+        return self.interface.measure("tape_size", self.arrays.ours, [("count", counts)], "count")

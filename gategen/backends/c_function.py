@@ -18,8 +18,7 @@ from gategen.calculus.ir import Kind, Node, Program, Value, writes
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Placement
 
-
-_DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|gg_clear|d_params->|d_inputs->))", re.MULTILINE)
+_DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|d_params->|d_inputs->))", re.MULTILINE)
 """Arrays that may be left out: getting them changes nothing that others see."""
 
 
@@ -206,7 +205,8 @@ class Function:
         body = render("c/pass.c.j2", replace(view, head="", about=""))
         code = render("c/pass.c.j2", replace(view, opening=(self._first(body), *view.opening)))
         routines, functions = frozenset(self.writer.routines), self.writer.functions
-        return FunctionText("\n".join([*self.writer.units, code]), routines, functions, tuple(self.arrays.counts))
+        code = "\n".join([*self.writer.units, code])
+        return FunctionText(code, routines, functions, tuple(self.arrays.counts))
 
     def _opening(self, body: str) -> tuple[str, ...]:
         """The sections without arrays that nothing uses, and the check that no pointer is missing."""

@@ -33,11 +33,12 @@ class ExponentialView:
 
 
 @dataclass(frozen=True)
-class FunctionView:
-    """The functions of the C library that the hyperbolic tangent calls."""
+class TangentView:
+    """The functions of the C library that the hyperbolic tangent calls, and where its formulas meet."""
 
     fabs: str
     copysign: str
+    small: str
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ def definitions(name: str, single: bool) -> dict[str, str]:
     return {part: render(f"c/functions/{part}.c.j2", _view(part, single)).rstrip() for part in OWN[name]}
 
 
-def _view(part: str, single: bool) -> ExponentialView | FunctionView | PlainView:
+def _view(part: str, single: bool) -> ExponentialView | TangentView | PlainView:
     suffix = "f" if single else ""
     if part == "tanh":
-        return FunctionView(f"fabs{suffix}", f"copysign{suffix}")
+        return TangentView(f"fabs{suffix}", f"copysign{suffix}", f"0.55{suffix}")
     if part != "exponential":
         return PlainView()
     # With these last terms the series is exact to a tenth of the last bit on |r| <= ln(2) / 2.

@@ -160,8 +160,8 @@ class NodeWriter:
             target = f"{target} ? {offset(target, arrays.width(node.block.start))} : NULL"
         text = f"/* {node.target.name} += outer({node.left.name}, {right.shown})"
         if often == ONCE:
-            head = (1, 1, "NULL", n, m, stride, arrays.base[node.left.name])
-            return [f"{text} */", self.call("outer", *head, arrays.base[right.name], 0, "NULL", target)]
+            head = ("1", "1", "NULL", n, m, stride, arrays.base[node.left.name])
+            return [f"{text} */", self.call("outer", *head, arrays.base[right.name], "0", "NULL", target)]
         source, shift, start = right.name, 0, "NULL"
         if right.kind is Kind.PAST:
             source, shift = arrays.carries[right.name].state.name, 1 if self.program.reverse else -1
@@ -192,12 +192,14 @@ class NodeWriter:
         name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
         self.units.append(units.text(name, writer))
         rows = {value.name: self._row(value, often) for value in units.moving}
-        given = [*units.sizes, *(rows.get(value.name) or arrays.base[value.name] for value in units.arguments)]
-        call = f"{name}({', '.join(given)});"
+        given = [rows.get(value.name) or arrays.base[value.name] for value in units.arguments]
+        call = f"{name}({', '.join([*units.sizes, *given])});"
         index, last = (ours["row"], product(ours["T"], ours["B"])) if often == ALL else (ours["b"], ours["B"])
         lines = [f"for (int64_t {index} = 0; {index} < {last}; {index}++) {{"]
         if self.adjoint:
-            t, b = (f"{index} / {ours['B']}", f"{index} % {ours['B']}") if often == ALL else (ours["t"], index)
+            t, b = ours["t"], index
+            if often == ALL:
+                t, b = f"{index} / {ours['B']}", f"{index} % {ours['B']}"
             lines.append(f"    if ({ours['lengths']} && {t} >= {ours['lengths']}[{b}]) {{")
             for value in units.fresh:
                 lines.append(f"        {self.call('clear', arrays.width(value.width), rows[value.name])}")

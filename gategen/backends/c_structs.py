@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gategen.backends.c_names import c_name
@@ -138,12 +138,21 @@ class Interface:
             ]
         )
 
-    def measure(self, what: str, sums: Sequence[tuple[str, Counts]], result: str) -> str:
-        """A function that tells a size: sums with one summand a line, and the result."""
+    def measure(
+        self, what: str, own: Mapping[str, str], sums: Sequence[tuple[str, Counts]], result: str
+    ) -> str:
+        """A function that tells a size: sums with one summand a line, and the result.
+
+        Args:
+            what: The function.
+            own: What T and B are called in the sums.
+            sums: The sums by name.
+            result: An expression of them.
+        """
         body = [summed(name, counts) for name, counts in sums]
-        names = ["T", "B", *self.sizes.values()]
+        names = {own["T"]: "T", own["B"]: "B", **{name: name for name in self.sizes.values()}}
         used = [name for name in names if re.search(rf"\b{name}\b", _code("\n".join(body)))]
-        sizes = ", ".join(f"{name} = dims->{name}" for name in used)
+        sizes = ", ".join(f"{name} = dims->{names[name]}" for name in used)
         opening = f"const int64_t {sizes};" if used else "(void)dims;"
         lines = "\n".join([opening, *body, f"return {result};"]).splitlines()
         return "\n".join([self.head(what), "{", *(f"    {line}" for line in lines), "}"])

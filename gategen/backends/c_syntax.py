@@ -33,6 +33,7 @@ _SPELLED = {
 }
 """Primitives that a kernel spells itself; a NaN argument gives a NaN."""
 
+
 @dataclass
 class CWriter:
     """Writes expressions in C for one dtype and remembers which functions they need.
@@ -180,4 +181,3 @@ def _calls(expression: Expr) -> list[Expr]:
     inner = [call for argument in expression.args for call in _calls(argument)]
     dear = isinstance(expression, ElementWise) and expression.row.name in {*LIBRARY, *OWN}
     return [*inner, expression] if dear else inner
-

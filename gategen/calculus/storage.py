@@ -54,10 +54,11 @@ def place(plan: Schedule) -> Storage:
     program = plan.program
     taped = {slot.value.name for slot in plan.tape}
     forward_home = _homes(program, plan.forward)
+    stepwise = {value.name for node in plan.forward.loop for value in writes(node)}
     for name in taped | {carry.state.name for carry in program.carries}:
         if forward_home.get(name) is not Home.PLANE:
-            forward_home[name] = Home.RING
-    stepwise = {value.name for node in plan.forward.loop for value in writes(node)}
+            # What is computed for all steps at once takes the place of all steps, even without a tape.
+            forward_home[name] = Home.RING if name in stepwise else Home.PLANE
     for output in program.outputs:
         if forward_home.get(output.name) is Home.REGISTER:
             forward_home[output.name] = Home.STEP if output.name in stepwise else Home.PLANE

@@ -34,6 +34,8 @@ class _Inference:
         self.roles = roles
         self.declarations = declarations
         self.bare = frozenset(e.left.signal for e in roles.equations if e.bare)
+        for declaration in declarations.values():
+            _check_dims(declaration)
         self.ranks = self._find_ranks()
         brackets = {n for d in declarations.values() for dim in d.dims or () for n in dim.names}
         order = [f"?{name}.{axis}" for name in self._naming_order() for axis in range(self.ranks[name])]
@@ -219,7 +221,8 @@ class _Inference:
         }
         for name, shape in resolved.items():
             if any(abs(n) > _LARGEST for w in shape for n in (w.constant, *(f for _, f in w.terms))):
-                raise LimitError(f"the width of {name} is more than {_LARGEST} times another one")
+                where = next((e.position() for e in self.roles.equations if e.left.signal == name), None)
+                raise LimitError(f"the width of {name} is more than {_LARGEST} times another one", where)
         roots = sorted({root for shape in resolved.values() for w in shape for root in w.names})
         first = {resolved[name]: name for name in reversed(self._naming_order())}
         names = {root: root for root in roots if not root.startswith("?")}
@@ -283,3 +286,12 @@ def _element_wise_symbols(node: Expr) -> list[Any]:
     if not node.args:
         return symbols_in_order(node)
     return [symbol for argument in node.args for symbol in _element_wise_symbols(argument)]
+
+
+def _check_dims(declaration: Declaration) -> None:
+    """The sizes that are not widths keep their names: every back end and every run is told them."""
+    for name in (name for width in declaration.dims or () for name in width.names):
+        if name in ("T", "B"):
+            counted = "steps" if name == "T" else "sequences"
+            problem = f"{name} is the number of {counted}; a width cannot have its name"
+            raise ShapeError(problem, declaration.where, "another name in the brackets")

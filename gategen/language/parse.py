@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 
+import sympy
+
 from gategen.errors import (
     ArgumentError,
     CellSyntaxError,
@@ -21,13 +23,14 @@ from gategen.errors import (
 from gategen.language.cell import Cell
 from gategen.language.expressions import ExpressionReader, Names
 from gategen.language.names import IDENTIFIER, PLAIN, RESERVED
-from gategen.language.notation import At, Eq
+from gategen.language.notation import At, Eq, symbols_in_order
 from gategen.language.roles import DECLARABLE, Declaration
 from gategen.language.shapes import Width
 from gategen.language.source import (
     MAX_NUMBER,
     MAX_PARTS,
     MAX_STATEMENTS,
+    MAX_TERMS,
     Source,
     is_time,
     parts_of,
@@ -335,6 +338,11 @@ class _Statements:
             reader = ExpressionReader(self.source, self._names, self._constants_known, assignment.loop)
             left = At(assignment.name)
             right = reader.read(assignment.value)
+            names, parts = len(symbols_in_order(right)), sum(1 for _ in sympy.preorder_traversal(right))
+            if names * parts > MAX_TERMS:
+                problem = f"the equation combines {names} names in {parts} operations"
+                hint = "names of their own for parts of it"
+                self.source.fail(assignment.value, problem, hint, kind=LimitError)
             weights = {("@", weight): place for weight, place in reader.weights.items()}
             positions = {**reader.weights, **reader.positions, **weights, None: assignment.position}
             made.append(Eq(left, right, not assignment.timed, positions))

@@ -87,9 +87,18 @@ class WidthSolver:
 
     def resolve(self, width: Width) -> Width:
         """The width in unsolved names only."""
-        while any(name in self.solution for name in width.names):
-            width = width.substitute(self.solution)
-        return width
+        waiting = [name for name in width.names if name in self.solution]
+        while waiting:
+            # What a solution refers to is resolved first and kept, so that long chains are walked once.
+            solution = self.solution[waiting[-1]]
+            deeper = [name for name in solution.names if self._is_open(name)]
+            if not deeper:
+                self.solution[waiting.pop()] = solution.substitute(self.solution)
+            waiting += deeper
+        return width.substitute(self.solution)
+
+    def _is_open(self, name: str) -> bool:
+        return name in self.solution and any(n in self.solution for n in self.solution[name].names)
 
     def equate(self, left: Width, right: Width) -> bool:
         """Record that two widths are equal; False if they cannot be."""

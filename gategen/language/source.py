@@ -13,9 +13,11 @@ from typing import NoReturn
 from gategen.errors import CellError, CellSyntaxError, LimitError, Position
 
 MAX_BYTES = 64 * 1024
-MAX_DEPTH = 64
+MAX_DEPTH = 40
 MAX_CHAIN = 100
 MAX_PARTS = 10_000
+MAX_TERMS = 6_000
+"""Operations times names of one equation: what its derivatives grow with."""
 MAX_NUMBER = 10**9
 MAX_POWER = 64
 MAX_STATEMENTS = 1_000
