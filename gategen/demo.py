@@ -60,8 +60,8 @@ SHOWN = ("h[t] =", "m[t] =", "p =")
 
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 CHARACTERS, HELD_OUT = 3_000_000, 65_536
-PROMPT = "\n    def "
-SAMPLE = 420
+PROMPT = 'class Reader:\n    """Read a file."""\n\n    def '
+SAMPLE = 480
 
 EMBEDDING = 32
 HIDDEN = {"c-portable": 160, "numpy": 96}
@@ -376,9 +376,8 @@ def _chapter(title: str, console: Console) -> None:
 
 
 def _page(title: str, text: str, console: Console) -> None:
-    """What the model wrote, up to its last whole line."""
-    lines = (PROMPT.strip("\n") + text).splitlines()
-    page = _code("\n".join(lines[:-1] or lines), wrap=True)
+    """The prompt and how the model went on."""
+    page = _code((PROMPT + text).rstrip(), wrap=True)
     console.print(Panel(page, title=title, title_align="left", border_style="dim"))
 
 

@@ -16,7 +16,7 @@ from os.path import exists, isdir
 from pathlib import Path
 
 from gategen.backends import c, latex, markdown, numpy, plan, text
-from gategen.backends.c_structs import Interface, histories
+from gategen.backends.c_structs import Interface, file_name, histories
 from gategen.calculus.derive import derive as derive_program
 from gategen.calculus.ir import Program
 from gategen.calculus.lower import identifier
@@ -218,12 +218,12 @@ def show(cell: Cell, stage: str) -> str:
 
 def artefacts(cell: Cell) -> dict[str, str]:
     """Everything that is generated for a cell: text by file name."""
-    derivation = derive(cell)
+    derivation, name = derive(cell), file_name(cell)
     return {
-        f"{cell.name}.h": c.header(derivation.schedule, cell),
-        f"{cell.name}_f32.c": c.source(derivation.schedule, cell, "float32"),
-        f"{cell.name}_f64.c": c.source(derivation.schedule, cell, "float64"),
-        f"{cell.name}_reference.py": numpy.module(derivation.schedule, cell),
-        f"{cell.name}_derivation.tex": derivation.latex(),
+        f"{name}.h": c.header(derivation.schedule, cell),
+        f"{name}_f32.c": c.source(derivation.schedule, cell, "float32"),
+        f"{name}_f64.c": c.source(derivation.schedule, cell, "float64"),
+        f"{name}_reference.py": numpy.module(derivation.schedule, cell),
+        f"{name}_derivation.tex": derivation.latex(),
         "README.md": derivation.markdown(),
     }

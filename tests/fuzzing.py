@@ -1,4 +1,4 @@
-"""Texts that are nearly cells: the zoo and a few others with tokens changed, and a clock that stops a hang."""
+"""Texts that are nearly cells: the zoo and others with tokens changed; and a clock that stops a hang."""
 
 from __future__ import annotations
 
@@ -14,30 +14,156 @@ TOKEN = re.compile(r"\s+|\w+|\*\*|[^\w\s]")
 
 OTHERS = [
     "L: constant = 3\ns = W_s @ x[t]\nfor k in range(L):\n    s = tanh(U_s[k] @ s + h[t-1])\nh[t] = s\n",
-    "dt: constant = 0.1\ntau: vector[n] = 1.0\nh: state[n] = 0.5\nh[t] = h[t-1] + dt / tau * (x[t] - h[t-1])\n",
-    "M_h: frozen[n, n]\nx: input[1]\ny: output\nh[t] = where(x[t] > 0, M_h @ h[t-1], -h[t-1])\ny[t] = h[t]**2\n",
+    "dt: constant = 0.1\ntau: vector[n] = 1.0\nh: state[n] = 0.5\nh[t] = h[t-1] + dt / tau * x[t]\n",
+    "M_h: frozen[n, n]\nx: input[1]\ny: output\nh[t] = where(x[t] > 0, M_h @ h[t-1], 0)\ny[t] = h[t]**2\n",
     "A_s = exp(W_a) * 2\nif 1 > 0:\n    z[t] = clip(A_s @ [x[t], x[t-1]], -1, 1)\nh[t] = z[t] if 1 else 0\n",
 ]
 
 WORDS = [
-    *("h", "x", "t", "W_z", "b", "z", "[t]", "[t-1]", "[t+1]", "h[t-1]", "x[t]", "tanh(", "W_z @ ", "0", "1", "64"),
-    *("1e300", "1e-300", "999999999", "0.5", "-", "--", "+", "*", "/", "**", "**64", "**0.5", "@", "(", ")", "[", "]"),
-    *(",", "=", "==", ":", ";", "\n", "\n    ", "\t", "\r", "\f", "\\\n", "#", '"', '"""', "'", "{", "}", ".", "..."),
-    *("for k in range(1000):\n    ", "for k in range(3):\n    ", "if 1:\n    ", "else", "lambda", "import os", "exec"),
-    *("__import__", "open('x')", "eval", "where(", "max(", "concat(", "sqrt(", "x < 0", "n: constant = 2\n", "k"),
-    *("\0", "\x1b", "\ufeff", "\u2028", "é", "ℎ", "х", "σ", "𝒽", "\ud800", "漢", "’", "\u00a0", "\u202e", "1_000"),
+    *(
+        "h",
+        "x",
+        "t",
+        "W_z",
+        "b",
+        "z",
+        "[t]",
+        "[t-1]",
+        "[t+1]",
+        "h[t-1]",
+        "x[t]",
+        "tanh(",
+        "W_z @ ",
+        "0",
+        "1",
+        "64",
+    ),
+    *(
+        "1e300",
+        "1e-300",
+        "999999999",
+        "0.5",
+        "-",
+        "--",
+        "+",
+        "*",
+        "/",
+        "**",
+        "**64",
+        "**0.5",
+        "@",
+        "(",
+        ")",
+        "[",
+        "]",
+    ),
+    *(
+        ",",
+        "=",
+        "==",
+        ":",
+        ";",
+        "\n",
+        "\n    ",
+        "\t",
+        "\r",
+        "\f",
+        "\\\n",
+        "#",
+        '"',
+        '"""',
+        "'",
+        "{",
+        "}",
+        ".",
+        "...",
+    ),
+    *(
+        "for k in range(1000):\n    ",
+        "for k in range(3):\n    ",
+        "if 1:\n    ",
+        "else",
+        "lambda",
+        "import os",
+        "exec",
+    ),
+    *(
+        "__import__",
+        "open('x')",
+        "eval",
+        "where(",
+        "max(",
+        "concat(",
+        "sqrt(",
+        "x < 0",
+        "n: constant = 2\n",
+        "k",
+    ),
+    *(
+        "\0",
+        "\x1b",
+        "\ufeff",
+        "\u2028",
+        "é",
+        "ℎ",
+        "х",
+        "σ",
+        "𝒽",
+        "\ud800",
+        "漢",
+        "’",
+        "\u00a0",
+        "\u202e",
+        "1_000",
+    ),
 ]
 
 NAMES = [
-    *("h", "x", "z", "c", "t", "b", "W_z", "U_z", "b_z", "b_h", "n", "k", "L", "dt", "y", "0", "1", "2", "0.5", "1e99"),
-    *("tanh", "sigmoid", "sqrt", "exp", "abs", "max", "clip", "where", "concat", "constant", "scalar", "vector"),
+    *(
+        "h",
+        "x",
+        "z",
+        "c",
+        "t",
+        "b",
+        "W_z",
+        "U_z",
+        "b_z",
+        "b_h",
+        "n",
+        "k",
+        "L",
+        "dt",
+        "y",
+        "0",
+        "1",
+        "2",
+        "0.5",
+        "1e99",
+    ),
+    *(
+        "tanh",
+        "sigmoid",
+        "sqrt",
+        "exp",
+        "abs",
+        "max",
+        "clip",
+        "where",
+        "concat",
+        "constant",
+        "scalar",
+        "vector",
+    ),
     *("weight", "frozen", "input", "state", "output", "range", "lambda", "__class__", "64", "1000000000"),
 ]
 OPERATORS = ["+", "-", "*", "/", "@", "**", ",", "=", "<", ">", "%", "//"]
 
 
 def seeds() -> list[str]:
-    return [pipeline.ZOO.joinpath(f"{name}.cell").read_text(encoding="utf-8") for name in pipeline.zoo()] + OTHERS
+    return [
+        pipeline.ZOO.joinpath(f"{name}.cell").read_text(encoding="utf-8") for name in pipeline.zoo()
+    ] + OTHERS
 
 
 def mutated(texts: list[str], draw: random.Random) -> str:
@@ -104,7 +230,16 @@ def nested(inside: str, draw: random.Random, depth: int = 0) -> str:
     """Something wrapped or repeated many times."""
     depth = depth or draw.choice([3, 30, 300, 3000])
     opening, closing = draw.choice(
-        [("(", ")"), ("tanh(", ")"), ("[", "]"), ("-", ""), ("W_z @ ", ""), ("(2*", ")"), ("(", ")**64"), ("x[t] + ", "")]
+        [
+            ("(", ")"),
+            ("tanh(", ")"),
+            ("[", "]"),
+            ("-", ""),
+            ("W_z @ ", ""),
+            ("(2*", ")"),
+            ("(", ")**64"),
+            ("x[t] + ", ""),
+        ]
     )
     return opening * depth + inside + closing * depth
 

@@ -26,10 +26,28 @@ SETTINGS = {
     "all ended": Setting(2, 2, (3, 2), lengths=(0, 0)),
     "even": Setting(4, 4, (8, 16)),
 }
-ENGINES = [
-    pytest.param(backend, dtype, id=f"{backend} {dtype}")
+BITS = (
+    "lstm",
+    "gru",
+    "lstm_concat",
+    "lstm_peephole",
+    "heads",
+    "right_to_left_shifted",
+    "low_rank",
+    "scalar_gate",
+    "past_input_in_a_product",
+    "derived_matrix",
+    "nested_functions",
+)
+# Cells with numbers in them, which C spells in another way for float32.
+NUMBERS = ("clips", "constants", "declared_start", "division", "powers", "reassigned", "roots", "sizes")
+# Every cell on every engine; the compiler takes a second for each, so float32 leaves some out in C.
+RUNS = [
+    pytest.param(name, backend, dtype, id=f"{name}-{backend} {dtype}")
+    for name in cells.ALL
     for backend in ("numpy", "c-portable")
     for dtype in ("float64", "float32")
+    if (backend, dtype) != ("c-portable", "float32") or name in {*gg.pipeline.zoo(), *BITS, *NUMBERS}
 ]
 
 
@@ -63,8 +81,7 @@ def solved(name: str, setting: str) -> tuple[Problem, Mapping[str, Array], Mappi
     return given, expected, bounds
 
 
-@pytest.mark.parametrize(("backend", "dtype"), ENGINES)
-@pytest.mark.parametrize("name", cells.ALL)
+@pytest.mark.parametrize(("name", "backend", "dtype"), RUNS)
 def test_agrees_with_the_interpreter(name: str, backend: str, dtype: str) -> None:
     for setting in SETTINGS:
         given, expected, bounds = solved(name, setting)
@@ -79,8 +96,7 @@ def test_agrees_with_the_interpreter(name: str, backend: str, dtype: str) -> Non
 
 
 @pytest.mark.parametrize("padding", [np.nan, np.inf, -1e30], ids=str)
-@pytest.mark.parametrize(("backend", "dtype"), ENGINES)
-@pytest.mark.parametrize("name", cells.ALL)
+@pytest.mark.parametrize(("name", "backend", "dtype"), RUNS)
 def test_padding_changes_no_bit(name: str, backend: str, dtype: str, padding: float) -> None:
     given, _, _ = solved(name, "lengths")
     clean = run(kernel(name, backend, dtype), given)
@@ -110,19 +126,6 @@ SEVEN = {
     "wide": Setting(4, 7, (19, 23, 16)),
     "lengths": Setting(5, 7, (11, 7, 3), lengths=(5, 0, 1, 4, 5, 2, 3)),
 }
-BITS = (
-    "lstm",
-    "gru",
-    "lstm_concat",
-    "lstm_peephole",
-    "heads",
-    "right_to_left_shifted",
-    "low_rank",
-    "scalar_gate",
-    "past_input_in_a_product",
-    "derived_matrix",
-    "nested_functions",
-)
 
 
 @pytest.mark.parametrize("setting", SEVEN)

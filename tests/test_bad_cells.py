@@ -1,7 +1,7 @@
 """One wrong cell per file in `bad_cells/`, with the exact message that a person gets beside it.
 
-To change a message, or to add a mistake: write the ``.cell`` file, run this test, read the message that it prints,
-and when it says what is wrong, where, and what to write instead, put it into the ``.txt`` file by hand.
+To change a message or to add a mistake: write the ``.cell`` file, run this test and read the message that it
+prints. When it says what is wrong, where, and what to write instead, put it into the ``.txt`` file by hand.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def test_every_message_has_its_cell() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_messages_say_where_and_can_be_read(path: Path) -> None:
-    """Every message begins with file, line and column; no line of it floods the screen or holds a control code."""
+    """Every message begins with file, line and column; no line is very long or holds a control code."""
     with pytest.raises(CellError) as caught:
         parse(decoded(path.read_bytes(), path.name), path.stem, CONSTANTS.get(path.stem), file=path.name)
     error = caught.value

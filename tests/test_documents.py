@@ -24,6 +24,7 @@ from gategen.backends.render import FOLDERS, environment
 from gategen.backends.view import View
 from gategen.backends.walkthrough import Walkthrough
 from gategen.calculus.derive import derive
+from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.parse import parse
 
@@ -207,7 +208,7 @@ def test_names_print_as_written(author: str, printed: str) -> None:
 
 
 def test_two_names_never_print_alike() -> None:
-    source = "h[t] = tanh(W_h1 @ x[t] + W_h_1 @ x[t] + W_h_1_ @ x[t] + W_h[1] @ x[t] + W_h @ h[t-1])"
+    source = "h[t] = tanh(W_h1 @ x[t] + W_h_1 @ x[t] + W_h_1_ @ x[t] + W_h[2] @ x[t] + W_h @ h[t-1])"
     walk = walkthrough(source)
     printer = latex.LatexPrinter(walk.names)
     printed = [printer.name(name) for name in walk.names.table.values()]
@@ -266,8 +267,9 @@ def test_text_is_escaped_for_markdown() -> None:
 
 
 def test_text_cannot_steer_a_terminal() -> None:
-    made_ = made('"""A\x1b[2Jtitle."""\nh[t] = tanh(x[t]) + h[t-1]', "text")
-    assert "\x1b" not in made_
+    plain = parse("h[t] = tanh(x[t]) + h[t-1]", "cell")
+    cell = Cell("cell", plain.equations, doc="A\x1b[2Jtitle.")
+    assert "\x1b" not in text.document(cell, derive(cell))
 
 
 def test_any_sign_becomes_ascii_in_latex() -> None:

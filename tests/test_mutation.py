@@ -24,9 +24,9 @@ def mutants(program: Program) -> Iterator[tuple[str, Program]]:
     for phase in ("adjoint", "setup_adjoint"):
         nodes = list(flatten(getattr(program, phase)))
         for index, node in enumerate(nodes):
-            for what, others in (("dropped", ()), *((f"wrong {n}", new) for n, new in enumerate(wrong(node)))):
+            for what, others in enumerate(((), *wrong(node))):
                 changed = (*nodes[:index], *others, *nodes[index + 1 :])
-                yield f"{node}: {what}", replace(program, **{phase: changed})
+                yield f"{node}: mutation {what}", replace(program, **{phase: changed})
 
 
 def wrong(node: Node) -> Iterator[Sequence[Node]]:

@@ -22,8 +22,7 @@ from gategen.calculus.derive import derive
 from gategen.calculus.ir import Program
 from gategen.calculus.schedule import Schedule, naive, schedule
 from gategen.language.cell import Cell
-from gategen.language.functions import FUNCTIONS, tanh
-from gategen.language.notation import Eq, Signal, t
+from gategen.language.functions import FUNCTIONS
 from gategen.language.parse import parse
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -254,19 +253,6 @@ def test_documentation_cannot_end_the_docstring() -> None:
     namespace: dict[str, Any] = {}
     exec(compile(written, "mine.py", "exec"), namespace)
     assert namespace["__doc__"].startswith(doc)
-
-
-def test_keywords_of_python_may_be_names() -> None:
-    state, given_input = Signal("lambda"), Signal("pass")
-    cell = Cell("mine", [Eq(state[t], tanh(given_input[t] + state[t - 1]))])
-    plan = schedule(derive(cell))
-    namespace: dict[str, Any] = {}
-    exec(compile(backend.module(plan, cell), "mine.py", "exec"), namespace)
-    given = problem(plan.program)
-    (outputs, _, _), (d_inputs, _, _) = run(namespace, given)
-    expected, gradients = interpret(plan, given)
-    assert worst(outputs, expected.outputs) <= 1e-13
-    assert worst(d_inputs, gradients.inputs) <= 1e-13
 
 
 STABLE = """

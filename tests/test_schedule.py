@@ -148,6 +148,7 @@ TAPES = {
     "indrnn": "h",
     "heads": "h y v_p",
     "linear": "h",
+    "same_for_all": "h",
 }
 
 
@@ -291,6 +292,15 @@ def test_choices_say_why() -> None:
     assert ("sink T(W_g) @ d_a_g into d_x", "no later step needs it") in texts
     assert ("defer d_U_g", "a sum over all steps and the batch") in texts
     assert ("keep v_g on the tape", "the adjoint reads it") in texts
+
+
+def test_what_is_cheap_is_recomputed() -> None:
+    for name, value in {"same_for_all": "z", "derived_returned": "z", "reassigned": "g"}.items():
+        plan = cells.plans(name)[1]
+        assert value not in {slot.value.name for slot in plan.tape}
+        assert value in {v.name for node in plan.backward.loop for v in writes(node)}
+        found = [choice.why for choice in plan.choices if choice.decision == f"recompute {value}"]
+        assert found == ["cheaper than a store and a load"]
 
 
 def test_adjoints_of_constants_are_not_kept() -> None:

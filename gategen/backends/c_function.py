@@ -173,7 +173,9 @@ class Function:
     def pointers(self, more: Iterable[Value]) -> dict[str, str]:
         """Pointers to the values that a step reaches, by their names."""
         loop = self.placement.phases.loop
-        written = {value.name for node in loop for value in writes(node)}
+        # Past the end of its sequence a state is overwritten by the one before.
+        held = [] if self.adjoint else [carry.state for carry in self.program.carries]
+        written = {value.name for node in loop for value in writes(node)} | {value.name for value in held}
         found = [v for node in loop for v in (*self.program.reads(node), *writes(node))]
         found = [v for v in [*found, *more] if not v.timeless and self.arrays.home(v) is not Home.REGISTER]
         return self.arrays.pointers({value.name: value for value in found}.values(), written)

@@ -185,6 +185,8 @@ class NodeWriter:
     def _island(self, island: Island, often: str) -> list[str]:
         arrays, ours = self.arrays, self.arrays.ours
         units = Units(self.program, arrays, island, self.done, self.adjoint)
+        if not units.assigns:
+            return []
         writer = CWriter(self.single, units.element, self.functions)
         if often == ONCE:
             return units.lines(writer)

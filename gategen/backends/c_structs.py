@@ -160,7 +160,7 @@ class Interface:
     def about(self, what: str) -> str:
         """What a function does and what its arguments are, as a comment."""
         passes = {"forward": _FORWARD, "backward": _BACKWARD}
-        return comment([f"{self.cell.name}, {passes[what][0]}", *passes[what][1:], *_ALWAYS])
+        return comment([f"{file_name(self.cell)}, {passes[what][0]}", *passes[what][1:], *_ALWAYS])
 
 
 _FORWARD = (
@@ -179,6 +179,7 @@ _BACKWARD = (
 )
 _ALWAYS = (
     "work: aligned for the type of the elements; holds nothing between calls.",
+    "No array that is written may overlap another one.",
     "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
 )
 

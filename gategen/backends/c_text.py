@@ -30,8 +30,9 @@ def offset(base: str, *factors: str) -> str:
 
 
 def comment(lines: Iterable[str]) -> str:
-    """A block comment."""
-    body = [line for text in lines for line in _wrapped(text, WIDTH - 3)]
+    """A block comment, which no text in it can end."""
+    texts = [text.replace("*/", "* /").replace("/*", "/ *") for text in lines]
+    body = [line for text in texts for line in _wrapped(text, WIDTH - 3)]
     return "\n".join(["/*", *(f" * {line}".rstrip() for line in body), " */"])
 
 

@@ -14,7 +14,7 @@ import sympy
 from gategen.backends.c_arrays import Arrays
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.render import render
-from gategen.calculus.ir import Island, Kind, Program, Reduce, SumRows, Value, writes
+from gategen.calculus.ir import Assign, Island, Kind, Program, Reduce, SumRows, Value
 from gategen.calculus.storage import Home
 
 
@@ -47,16 +47,27 @@ class Units:
     adjoint: bool
 
     @cached_property
+    def assigns(self) -> list[Assign | Reduce | SumRows]:
+        """The assignments that have an effect: a number that only this loop could read, it must read."""
+        kept: list[Assign | Reduce | SumRows] = []
+        read: set[str] = set()
+        for assign in reversed(self.island.assigns):
+            if assign.target.name in read or self.arrays.home(assign.target) is not Home.REGISTER:
+                kept.insert(0, assign)
+                read.update(value.name for value in self.program.read(assign.expr))
+        return kept
+
+    @cached_property
     def _touched(self) -> list[Value]:
         found: dict[str, Value] = {}
-        for assign in self.island.assigns:
+        for assign in self.assigns:
             for value in (*self.program.read(assign.expr), assign.target):
                 found.setdefault(value.name, value)
         return list(found.values())
 
     @cached_property
     def _written(self) -> set[str]:
-        return {value.name for value in writes(self.island)}
+        return {assign.target.name for assign in self.assigns}
 
     def _is_array(self, value: Value) -> bool:
         return value.kind not in (Kind.CONSTANT, Kind.SIZE) and self.arrays.home(value) is not Home.REGISTER
@@ -105,12 +116,21 @@ class Units:
             constant = "" if self._is_written(self._places[place]) else "const "
             arguments.append(f"{constant}real *restrict {self.arrays.names[value.name]}")
         view = UnitsView(
-            about=f"{'All units' if self.island.shape else 'The number'} of one row.",
+            about=self._about(),
             head=f"static void {name}({', '.join(arguments)})",
             opening=tuple(self._opening(writer)),
             body=tuple(self._body(writer)),
         )
         return render("c/units.c.j2", view)
+
+    def _about(self) -> str:
+        """What comes from what: arrays only."""
+        arrays = [value for group in self._places.values() for value in group]
+        made = [value.name for value in arrays if value.name in self._written]
+        read = {value.name for assign in self.assigns for value in self.program.read(assign.expr)}
+        sources = [value.name for value in arrays if value.name in read - set(made)]
+        source = f" from {_listed(sources)}" if sources else ""
+        return f"One row of {_listed(made)}{source}."
 
     def lines(self, writer: CWriter) -> list[str]:
         """The work as part of another function."""
@@ -146,10 +166,10 @@ class Units:
     def _statements(self, writer: CWriter) -> list[str]:
         lines: list[str] = []
         origin, begun = -1, set(self.done)
-        targets = [assign.target.name for assign in self.island.assigns]
-        if self.adjoint and self.island.assigns[0].origin < 0:
+        targets = [assign.target.name for assign in self.assigns]
+        if self.adjoint and self.assigns[0].origin < 0:
             lines.append("/* what arrives from the following step and from outside */")
-        for assign in self.island.assigns:
+        for assign in self.assigns:
             if assign.origin not in (origin, -1):
                 equation = self.program.equations[assign.origin]
                 lines.append(f"/* {'from ' if self.adjoint else ''}{equation} */")
@@ -167,3 +187,7 @@ class Units:
         """How one element of a value is spelled."""
         value, own = self.program.values[name], self.arrays.names[name]
         return f"{own}[{self.arrays.ours['j'] if value.shape else 0}]" if self._is_array(value) else own
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

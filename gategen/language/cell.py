@@ -137,7 +137,7 @@ class Cell:
         made = {}
         for name, role in self.roles.of.items():
             declaration = self._declared.get(name)
-            value = declaration.value if declaration else None
+            value = None if declaration is None or declaration.value is None else float(declaration.value)
             if role is Role.CONSTANT and value is None:
                 raise RoleError(
                     f"constant {name} has no value",
@@ -209,7 +209,7 @@ class Cell:
                     expected = f"gategen.load(..., constants={{{name!r}: {value}}})"
                 near = nearest(name, self.constants)
                 raise UnknownName(problem, None, expected or "no constants", near)
-            declared[name] = replace(declared[name], value=float(value))
+            declared[name] = replace(declared[name], value=value)
         return Cell(self.name, self.equations, declared.values(), self.doc, self._outputs)
 
     @cached_property

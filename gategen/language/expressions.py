@@ -183,9 +183,6 @@ class ExpressionReader:
         kind = names.declared.get(name, "input")
         if kind not in _TIMED:
             self.source.fail(node, f"{name} is declared as {kind} and has no time", name, kind=RoleError)
-        if name in names.sizes:
-            problem = f"{name} is the name of a width and of a signal"
-            self.source.fail(node, problem, "another name for the width, such as n", kind=RoleError)
         return offset
 
     def _read_UnaryOp(self, node: ast.UnaryOp) -> Expr:
@@ -230,6 +227,10 @@ class ExpressionReader:
 
     def _product(self, node: ast.BinOp) -> Expr:
         written = self.source.written(node.left)
+        if isinstance(node.left, ast.UnaryOp) and isinstance(node.left.op, ast.USub):
+            # -W @ v is (-W) @ v to Python and -(W @ v) to everybody, which is the same.
+            inner = ast.copy_location(ast.BinOp(node.left.operand, node.op, node.right), node)
+            return Mul(Integer(-1), self.read(inner), evaluate=False)
         if isinstance(node.left, ast.Call):
             self.read(node.left)
         if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.MatMult):
@@ -239,6 +240,10 @@ class ExpressionReader:
                 weight = self._read_Name(node.left)
             case ast.Subscript():
                 weight = self._read_Subscript(node.left)
+            case ast.BinOp(op=ast.Mult(), right=ast.Name(id=name)):
+                factor, operand = (self.source.written(part) for part in (node.left.left, node.right))
+                hint = f"{factor} * ({name} @ {operand})"
+                self.source.fail(node.left, f"'{written}' stands left of @", hint)
             case _:
                 self.source.fail(node.left, f"'{written}' stands left of @", "the name of a weight matrix")
         self.weights.setdefault(weight, self.source.position(node.left))

@@ -90,7 +90,7 @@ class Fixed:
                 return self._compared(node)
             case ast.Constant(value=bool() as value):
                 return value
-            case ast.Constant() | ast.Name() if not self._is_unknown(node):
+            case _ if not self._is_unknown(node):
                 return bool(self.number(node))
         return self.source.fail(
             node,

@@ -57,7 +57,7 @@ class _Inference:
     def _find_ranks(self) -> dict[str, int]:
         """The least rank that every equation allows; ranks only grow, so the work ends."""
         equations = self.roles.equations
-        matrices = {node.args[0] for e in equations for node in _products(e.right)}
+        matrices = self.matrices = {node.args[0] for e in equations for node in _products(e.right)}
         assigned = {equation.left.signal for equation in equations}
         ranks: dict[str, int] = {}
         for name in self.roles.of:
@@ -103,8 +103,11 @@ class _Inference:
             return
         for symbol in _element_wise_symbols(equation.right):
             if ranks[_name_of(symbol)] == 2:
-                declared = self._declared_rank(_name_of(symbol)) == 2
-                why = "is declared as a matrix" if declared else "is a matrix: it stands left of @ elsewhere"
+                why = "is computed as a matrix"
+                if self._declared_rank(_name_of(symbol)) == 2:
+                    why = "is declared as a matrix"
+                elif symbol in self.matrices:
+                    why = "is a matrix: it stands left of @ elsewhere"
                 problem = f"{self._quoted(symbol, equation)} {why}; here it is combined element by element"
                 raise ShapeError(problem, equation.position(symbol), "a vector here, or a matrix left of @")
 
@@ -235,6 +238,7 @@ class _Inference:
             names[root] = wanted
         values = {root: Width.of(name) for root, name in names.items()}
         shapes = {name: tuple(w.substitute(values) for w in shape) for name, shape in resolved.items()}
+        self._check_brackets(shapes)
         order = {
             name: shape[0].names[0] for name, shape in shapes.items() if len(shape) == 1 and shape[0].names
         }
@@ -244,6 +248,15 @@ class _Inference:
             members.setdefault(shape, []).append(name)
         widths = {width: tuple(members.get((Width.of(width),), ())) for width in ordered}
         return shapes, widths
+
+    def _check_brackets(self, shapes: Mapping[str, Shape]) -> None:
+        """A width may have the name of a value only if it is the width of that value."""
+        for declaration in self.declarations.values():
+            for name in (name for width in declaration.dims or () for name in width.names):
+                size = self.roles.of.get(name) is Role.SIZE
+                if name in shapes and not size and shapes[name] != (Width.of(name),):
+                    problem = f"the width {name} of {declaration.name} has the name of another width's value"
+                    raise ShapeError(problem, declaration.where, "another name for the width")
 
     def _naming_order(self) -> list[str]:
         by_role = [

@@ -116,9 +116,28 @@ class Eq:
         except _Foreign as found:
             raise found.kind(found.problem, self.position(found.part), found.expected) from None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # SymPy would evaluate an expression on its way through pickle, and so lose the author's order.
+        return _unpacked_equation, (self.left, _packed(self.right), self.bare)
+
     def position(self, part: Any = None) -> Position | None:
         """Where ``part`` (by default the whole equation) stood in the text."""
         return self.positions.get(part) or self.positions.get(None)
+
+
+def _packed(node: Expr) -> Any:
+    return (node.func, [_packed(argument) for argument in node.args]) if node.args else node
+
+
+def _unpacked(packed: Any) -> Expr:
+    if not isinstance(packed, tuple):
+        return packed
+    made, arguments = packed[0], [_unpacked(argument) for argument in packed[1]]
+    return made(*arguments, evaluate=False) if made in _ARITHMETIC else made(*arguments)
+
+
+def _unpacked_equation(left: At, right: Any, bare: bool) -> Eq:
+    return Eq(left, _unpacked(right), bare)
 
 
 def concatenate(value: Any) -> Expr:

@@ -99,7 +99,7 @@ def _checked(constants: Mapping[str, float]) -> dict[str, float]:
     for name, value in constants.items():
         if not isinstance(value, Real) or not math.isfinite(value):
             raise ArgumentError(f"constants[{name!r}]", f"is {value!r}", "a finite number")
-    return {name: float(value) for name, value in constants.items()}
+    return {name: value if isinstance(value, int) else float(value) for name, value in constants.items()}
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Statements:
         if node.value is not None and kind in ("input", "output", "weight"):
             hint = "values={...} when parameters are made" if kind == "weight" else f"{name}: {kind}"
             self.source.fail(node.value, f"a declared {kind} takes no value", hint)
-        value = None if node.value is None else float(self._reader({}).fixed.number(node.value))
+        value = None if node.value is None else self._reader({}).fixed.number(node.value)
         self._check_rank(node, kind, dims)
         self.declarations[name] = Declaration(name, kind, dims, value, self.source.position(node.target))
 
@@ -195,7 +195,8 @@ class _Statements:
         """Values of the constants, those of the caller first."""
         declared = {d.name: d.value for d in self.declarations.values() if d.kind == "constant"}
         merged = {**declared, **{k: v for k, v in self.constants.items() if k in declared}}
-        return {k: int(v) if float(v).is_integer() else v for k, v in merged.items() if v is not None}
+        known = {name: value for name, value in merged.items() if value is not None}
+        return {n: int(v) if abs(v) <= MAX_NUMBER and v == int(v) else v for n, v in known.items()}
 
     def check_constants(self) -> None:
         """Put the caller's constants in; raises `UnknownName` for one that the text does not declare."""

@@ -91,7 +91,6 @@ def find_roles(equations: Iterable[Eq], declarations: Mapping[str, Declaration])
     if not equations:
         raise RoleError("the cell has no equations", expected="at least one, such as h[t] = tanh(W @ x[t])")
     assigned = {equation.left.signal: equation for equation in equations}
-    _check_brackets(assigned, declarations)
     offsets = _offsets(equations)
     states = _states(assigned, offsets, declarations)
     reverse = _direction(states, offsets, equations)
@@ -266,15 +265,6 @@ def _parameter_role(name: str, declarations: Mapping[str, Declaration]) -> Role:
         return Role.SIZE if name in sizes else Role.PARAMETER
     kind = declarations[name].kind
     return {"constant": Role.CONSTANT, "frozen": Role.FROZEN}.get(kind, Role.PARAMETER)
-
-
-def _check_brackets(assigned: Mapping[str, Eq], declarations: Mapping[str, Declaration]) -> None:
-    reads = {s.signal for e in assigned.values() for s in symbols_in_order(e.right) if isinstance(s, At)}
-    for declaration in declarations.values():
-        for name in (name for width in declaration.dims or () for name in width.names):
-            if name in assigned or name in reads or name in declarations:
-                problem = f"the width {name} of {declaration.name} is also the name of a value"
-                raise RoleError(problem, declaration.where, "another name for the width, such as n")
 
 
 def _check_used(declarations: Mapping[str, Declaration], of: Mapping[str, Role]) -> None:

@@ -22,6 +22,8 @@ MAX_NUMBER = 10**9
 MAX_POWER = 64
 MAX_STATEMENTS = 1_000
 
+# To quote a line, Python opens the file whose name it is given; nothing has this one.
+_NO_FILE = ""
 _EQUATION = "an equation such as h[t] = tanh(W_h @ x[t])"
 _NOT_NESTING = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
 _CHAINS = ((ast.Add, ast.Sub), (ast.Mult, ast.Div))
@@ -70,7 +72,7 @@ class Source:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tree = ast.parse(self.text)
+                tree = ast.parse(self.text, _NO_FILE)
         except SyntaxError as error:
             raise self._syntax_error(error) from None
         except (RecursionError, MemoryError):
@@ -118,8 +120,7 @@ class Source:
                 return CellSyntaxError(problem, where, expected)
         if error.msg == "invalid syntax":
             return self._invalid(line, column, text)
-        plain = error.msg.partition(" (<unknown>")[0].partition(". ")[0]
-        return CellSyntaxError(plain, where, _EQUATION)
+        return CellSyntaxError(error.msg.partition(". ")[0], where, _EQUATION)
 
     def _invalid(self, line: int, column: int, text: str) -> CellSyntaxError:
         """What Python only calls "invalid syntax": a keyword used as a name, an early end, a stray sign."""
@@ -259,7 +260,7 @@ def shifted(statement: ast.stmt, by: int) -> str:
             offset = time_offset(node.slice)
             if offset is not None:
                 moved = offset + by
-                node.slice = ast.parse(f"t{moved:+d}" if moved else "t", mode="eval").body
+                node.slice = ast.parse(f"t{moved:+d}" if moved else "t", _NO_FILE, mode="eval").body
             return node
 
     text = ast.unparse(Shift().visit(statement)).replace("t - ", "t-").replace("t + ", "t+")

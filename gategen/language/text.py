@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import sympy
-from sympy import Add, Expr, Integer, Mul, Pow
+from sympy import Add, Expr, Mul, Pow
 
 from gategen.language.functions import ElementWise
 from gategen.language.notation import At, Concat, Eq, MatVec, negated, subtrahend
@@ -77,7 +77,7 @@ class _Writer:
     def _product(self, node: Expr) -> tuple[int, str]:
         rest = negated(node)
         if rest is not None:
-            return _SIGN if rest.is_Symbol or rest.is_Function else _SUM, f"-{self.write(rest, _SIGN)}"
+            return _SIGN, f"-{self.write(rest, _SIGN)}"
         text = ""
         for factor in node.args if isinstance(node, Mul) else (node,):
             if isinstance(factor, Pow) and factor.exp.is_Number and factor.exp.is_negative:
@@ -86,7 +86,8 @@ class _Writer:
             elif text:
                 text += f" * {self.write(factor, _SIGN)}"
             else:
-                text = self.write(factor, _PRODUCT)
+                # Python reads W @ v * a as its author means it, a person has to think: parentheses stay.
+                text = self.write(factor, _SIGN if isinstance(factor, MatVec) else _PRODUCT)
         return _PRODUCT, text
 
 
@@ -102,9 +103,7 @@ def declaration_text(declaration: Declaration) -> str:
     if declaration.dims is not None:
         text += f"[{', '.join(map(str, declaration.dims))}]"
     if declaration.value is not None:
-        value = declaration.value
-        whole = abs(value) < 1e9 and value == int(value)
-        text += f" = {number_text(Integer(int(value)) if whole else sympy.Float(value))}"
+        text += f" = {declaration.value!r}"
     return text
 
 
@@ -112,7 +111,8 @@ def cell_text(doc: str, declarations: Iterable[Declaration], equations: Iterable
     """A whole cell as text that parses back to an equal one."""
     equations = tuple(equations)
     bare = frozenset(equation.left.signal for equation in equations if equation.bare)
-    parts = [f'"""{_quotable(doc)}"""'] if doc else []
+    end = "\n" if "\n" in doc else ""
+    parts = [f'"""{_quotable(doc)}{end}"""'] if doc else []
     parts += [declaration_text(declaration) for declaration in declarations]
     parts += [equation_text(equation, bare) for equation in equations]
     return "\n".join(parts) + "\n"

@@ -1,0 +1,237 @@
+"""Generated C as plain C programs: a driver that calls the kernels of some cells, and the compilers.
+
+The driver gives every array exactly the size that its comment in the header names, fills what a kernel is
+to write (tape and workspace too) with NaN first, and requires finite numbers afterwards.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gategen as gg
+from gategen.backends import c
+from gategen.backends.c import SUFFIX
+from gategen.backends.c_structs import Interface, Member
+
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
+STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
+
+PRELUDE = """
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t state = 1, hash = 14695981039346656037u;
+static void *held[512];
+static int holding;
+
+static uint64_t draw(uint64_t below)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (state >> 33) % below;
+}
+
+static void *take(int64_t bytes)
+{
+    void *taken = malloc((size_t)bytes);
+    if (!taken || holding == 512) {
+        exit(2);
+    }
+    memset(taken, 0xff, (size_t)bytes);
+    return held[holding++] = taken;
+}
+
+static void release(void)
+{
+    while (holding) {
+        free(held[--holding]);
+    }
+}
+
+/* The lengths of B sequences: NULL, all full, or any. */
+static int64_t *draw_lengths(int64_t T, int64_t B)
+{
+    const uint64_t kind = draw(3);
+    int64_t *lengths = take(B * 8);
+    for (int64_t b = 0; b < B; b++) {
+        lengths[b] = kind == 1 ? T : (int64_t)draw((uint64_t)T + 1);
+    }
+    return kind ? lengths : NULL;
+}
+
+/* Whether a member that may be NULL is: never, always, or at random. */
+static int left_out(int way)
+{
+    return way == 1 || (way == 2 && draw(2));
+}
+"""
+
+TYPED = """
+static {real} *random_{suffix}(int64_t count, int without)
+{{
+    if (without) {{
+        return NULL;
+    }}
+    {real} *array = take(count * (int64_t)sizeof({real}));
+    for (int64_t k = 0; k < count; k++) {{
+        array[k] = ({real})((double)draw(2000001) / 1e6 - 1);
+    }}
+    return array;
+}}
+
+static {real} *empty_{suffix}(int64_t count, int without)
+{{
+    return without ? NULL : take(count * (int64_t)sizeof({real}));
+}}
+
+static void check_{suffix}(const char *name, const {real} *array, int64_t count)
+{{
+    for (int64_t k = 0; array && k < count; k++) {{
+        unsigned char bytes[sizeof({real})];
+        if (!isfinite(array[k])) {{
+            printf("%s[%ld] is not finite\\n", name, (long)k);
+            exit(1);
+        }}
+        memcpy(bytes, array + k, sizeof bytes);
+        for (size_t i = 0; i < sizeof bytes; i++) {{
+            hash = (hash ^ bytes[i]) * 1099511628211u;
+        }}
+    }}
+}}
+"""
+
+RUN = """
+static void run_{cell}_{suffix}(int64_t T, int64_t B, const int64_t *widths, int way, int keep)
+{{
+    const {prefix}_dims d = {{T, B, {widths}}};
+    {prefix}_params_{suffix} p = {{0}}, d_p = {{0}};
+    {prefix}_inputs_{suffix} in = {{0}}, d_in = {{0}};
+    {prefix}_outputs_{suffix} out = {{0}}, d_out = {{0}};
+    {fill}
+    in.{lengths} = draw_lengths(T, B);
+    {real} *tape = empty_{suffix}({prefix}_tape_size_{suffix}(&d), !keep);
+    void *work = take({prefix}_work_size_{suffix}(&d));
+    if ({prefix}_forward_{suffix}(&d, &p, &in, &out, tape, work)) {{
+        exit(3);
+    }}
+    {check_outputs}
+    if (keep) {{
+        memset(work, 0xff, (size_t){prefix}_work_size_{suffix}(&d));
+        if ({prefix}_backward_{suffix}(&d, &p, &in, &d_out, tape, &d_p, &d_in, work)) {{
+            exit(4);
+        }}
+        {check_gradients}
+    }}
+    release();
+}}
+
+static void drive_{cell}_{suffix}(void)
+{{
+    static const int64_t widths[][8] = {{
+        {{1, 1, 1, 1, 1, 1, 1, 1}}, {{3, 5, 2, 4, 7, 1, 6, 9}}, {{9, 8, 3, 5, 2, 6, 1, 4}}
+    }};
+    static const int64_t sizes[][2] = {{{{0, 2}}, {{3, 0}}, {{1, 1}}, {{1, 3}}, {{4, 1}}, {{5, 6}}}};
+    for (int size = 0; size < 6; size++) {{
+        for (int way = 0; way < 3; way++) {{
+            for (int keep = 0; keep < 2; keep++) {{
+                run_{cell}_{suffix}(sizes[size][0], sizes[size][1], widths[(size + way) % 3], way, keep);
+            }}
+        }}
+    }}
+    printf("{cell} {suffix} %016lx\\n", (unsigned long)hash);
+}}
+"""
+
+
+def interface(cell: gg.Cell, dtype: str) -> Interface:
+    """Names and shapes of the C interface."""
+    return Interface(cell, gg.derive(cell).program, SUFFIX[dtype], c.TYPES[dtype])
+
+
+def files(cell: gg.Cell) -> dict[str, str]:
+    """Header and both sources by file name."""
+    return {name: text for name, text in gg.pipeline.artefacts(cell).items() if name.endswith((".h", ".c"))}
+
+
+def main(kernels: Iterable[tuple[gg.Cell, str]]) -> str:
+    """A program that runs each cell in a dtype, with every sort of sizes and arguments."""
+    kernels = list(kernels)
+    texts = [f'#include "{name}.h"' for name in dict.fromkeys(cell.name for cell, _ in kernels)]
+    texts.append(PRELUDE)
+    for dtype in dict.fromkeys(dtype for _, dtype in kernels):
+        texts.append(TYPED.format(real=c.TYPES[dtype], suffix=SUFFIX[dtype]))
+    texts += [_driver(interface(cell, dtype)) for cell, dtype in kernels]
+    calls = "\n".join(f"    drive_{cell.name}_{SUFFIX[dtype]}();" for cell, dtype in kernels)
+    return "\n".join([*texts, f"int main(void)\n{{\n{calls}\n    return 0;\n}}\n"])
+
+
+def _driver(api: Interface) -> str:
+    fill = [_filled(api, "p", member, "random", "0") for member in api.params.values()]
+    for key, member in api.inputs.items():
+        fill.append(
+            _filled(api, "in", member, "random", "left_out(way)" if key.startswith("start ") else "0")
+        )
+    for struct, members, maker in (
+        ("out", api.outputs, "empty"),
+        ("d_out", api.outputs, "random"),
+        ("d_p", api.params, "empty"),
+        ("d_in", api.inputs, "empty"),
+    ):
+        fill += [_filled(api, struct, member, maker, "left_out(way)") for member in members.values()]
+    gradients = [("d_p", member) for member in api.params.values() if "frozen" not in member.meaning]
+    gradients += [("d_in", member) for member in api.inputs.values()]
+    return RUN.format(
+        cell=api.cell.name,
+        suffix=api.suffix,
+        prefix=api.prefix,
+        real=api.ctype,
+        widths=", ".join(f"widths[{index}]" for index in range(len(api.sizes))) or "0",
+        lengths=api.lengths,
+        fill="\n    ".join(fill),
+        check_outputs="\n    ".join(_checked(api, "out", member) for member in api.outputs.values()),
+        check_gradients="\n        ".join(_checked(api, struct, member) for struct, member in gradients),
+    )
+
+
+def _count(api: Interface, member: Member) -> str:
+    """The number of elements that the shape of a member's comment tells."""
+    sizes = {"T": "d.T", "B": "d.B", **{name: f"d.{name}" for name in api.sizes.values()}}
+    factors = member.shape.strip("[]").split("][")
+    return " * ".join(f"({' '.join(_sized(factor, sizes))})" for factor in factors)
+
+
+def _sized(width: str, sizes: dict[str, str]) -> list[str]:
+    words = width.replace("*", " * ").split()
+    return [sizes.get(word, word) for word in words]
+
+
+def _filled(api: Interface, struct: str, member: Member, maker: str, without: str) -> str:
+    return f"{struct}.{member.name} = {maker}_{api.suffix}({_count(api, member)}, {without});"
+
+
+def _checked(api: Interface, struct: str, member: Member) -> str:
+    name = f"{struct}.{member.name}"
+    return f'check_{api.suffix}("{api.cell.name} {name}", {name}, {_count(api, member)});'
+
+
+def compiled(folder: Path, sources: Sequence[str], command: Sequence[str]) -> list[Path]:
+    """Objects of the sources, two at a time."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda name: _object(folder, name, command), sources))
+
+
+def _object(folder: Path, name: str, command: Sequence[str]) -> Path:
+    made = folder / f"{name}.o"
+    run([*command, "-c", name, "-o", made.name], folder)
+    return made
+
+
+def run(command: Sequence[str], folder: Path) -> str:
+    """What a command prints; it must not fail."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout

@@ -1,0 +1,77 @@
+"""Generated files: the same bytes in every process, marked as ours, and without a trace of the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import gategen as gg
+from gategen.generated import MARK, zoo_files
+
+DIGESTS = """
+import hashlib, json
+from gategen.generated import zoo_files
+print(json.dumps({name: hashlib.sha256(text.encode()).hexdigest() for name, text in zoo_files().items()}))
+"""
+SEEDS = ("0", "1", "4242")
+
+
+@pytest.fixture(scope="module")
+def files() -> dict[str, str]:
+    return zoo_files()
+
+
+def digests(seed: str) -> dict[str, str]:
+    environment = {**os.environ, "PYTHONHASHSEED": seed}
+    command = [sys.executable, "-c", DIGESTS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def test_bytes_do_not_depend_on_the_process(files: dict[str, str]) -> None:
+    expected = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items()}
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(digests, SEEDS):
+            assert [name for name in expected if found[name] != expected[name]] == []
+            assert list(found) == list(expected)
+
+
+def test_every_cell_has_every_file(files: dict[str, str]) -> None:
+    kinds = [".h", "_f32.c", "_f64.c", "_reference.py", "_derivation.tex"]
+    expected = {f"{name}/{name}{kind}" for name in gg.pipeline.zoo() for kind in kinds}
+    assert set(files) == expected | {f"{name}/README.md" for name in gg.pipeline.zoo()}
+
+
+def test_every_file_says_where_it_comes_from(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        top = text.encode()[:2000].decode(errors="ignore").lower()
+        assert MARK in top, name
+        assert f"{name.split('/')[0]}.cell" in top, name
+        assert re.search(r"gategen (build|derive|generate)", top), name
+
+
+def test_no_trace_of_the_machine(files: dict[str, str]) -> None:
+    traces = [
+        r"(?<![\w.~}*-])/(home|root|Users|usr|opt|work|workspace|mnt|tmp|var)/\w",
+        r"\b20\d\d-[01]\d-[0-3]\d\b",
+        r"\b[0-2]\d:[0-5]\d:[0-5]\d\b",
+        rf"\b{re.escape(os.uname().nodename)}\b",
+        r"0x[0-9a-f]{6,}",
+    ]
+    for name, text in files.items():
+        assert not re.search("|".join(traces), text), name
+
+
+def test_lines_end_the_same_way_everywhere(files: dict[str, str]) -> None:
+    for name, text in files.items():
+        assert text.endswith("\n") and not text.endswith("\n\n") and "\r" not in text, name
+        assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
