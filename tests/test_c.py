@@ -174,7 +174,7 @@ def test_no_text_can_leave_its_comment() -> None:
     texts = c_programs.files(named)
     assert sorted(texts) == ["a_______int_b.h", "a_______int_b_f32.c", "a_______int_b_f64.c"]
     for text in texts.values():
-        assert "main" not in re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+        assert not re.search(r"\bmain\b", re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL))
 
 
 @pytest.mark.parametrize("name", sorted(KEYWORDS))

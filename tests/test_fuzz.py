@@ -175,7 +175,7 @@ for text in texts:  # SymPy imports some of its parts at their first use
     except CellError as error:
         str(error)
 
-# Reading a syntax tree raises `compile`, and to quote a wrong line `open` of a file without a name, which fails.
+# Reading a syntax tree raises `compile`; quoting a wrong line raises `open` of a file without a name.
 # Code cannot run without `exec`.
 harmless = {("compile", ""), ("open", "")}
 seen, watching = set(), True

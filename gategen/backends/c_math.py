@@ -26,8 +26,7 @@ class ExponentialView:
     first: str
     terms: tuple[str, ...]
     word: str
-    bias: str
-    digits: str
+    bits: str
     low: str
     high: str
 
@@ -64,13 +63,12 @@ def _view(part: str, single: bool) -> ExponentialView | TangentView | PlainView:
         rint=f"rint{suffix}",
         per_ln2="1.44269504f" if single else "1.4426950408889634",
         # The high part has so few digits that its product with any k is exact.
-        ln2_high="0.693359375f" if single else "0.69314718036912382",
-        ln2_low="-2.12194440e-4f" if single else "1.9082149292705877e-10",
+        ln2_high="0.693145751953125f" if single else "0.69314718036912382",
+        ln2_low="1.42860677e-6f" if single else "1.9082149292705877e-10",
         first=inverse[0],
         terms=tuple(f"sum = sum * r + {term};" for term in inverse[1:]),
         word="uint32_t" if single else "uint64_t",
-        bias="127" if single else "1023",
-        digits="23" if single else "52",
+        bits="(uint32_t)(k + 127) << 23" if single else "(uint64_t)(k + 1023) << 52",
         low="-104.0f" if single else "-746.0",
         high="89.0f" if single else "710.0",
     )
