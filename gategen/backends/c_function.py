@@ -214,7 +214,7 @@ class Function:
         """The sections without arrays that nothing uses, and the check that no pointer is missing."""
         unused = [name for name in _DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
         if unused:
-            line = re.compile(rf"^(const )?real \*({'|'.join(unused)}) = .*\n?", re.MULTILINE)
+            line = re.compile(rf"^ *(const )?real \*({'|'.join(unused)}) = .*\n?", re.MULTILINE)
             self.arrays.counts = [count for count in self.arrays.counts if count[1] not in unused]
             texts = [line.sub("", text).rstrip() for text in self.sections.texts]
             self.checked -= sum(text.startswith("/*") and "\n" not in text for text in texts[: self.checked])
