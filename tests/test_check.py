@@ -275,3 +275,18 @@ def test_kinks_are_stepped_around(text: str) -> None:
     for seed in range(3):
         certificate = gg.check(gg.parse(text, "kinky"), seed)
         assert not failed(certificate)
+
+
+NAMED = """
+s = W_s @ x[t] + b_s
+z = sigmoid(s)
+h[t] = z * h[t-1] + tanh(U_h @ h[t-1])
+"""
+
+
+@pytest.mark.parametrize("name", ["named", "lstm", "gru_reset_after", "janet"])
+def test_every_value_of_a_step_can_be_an_output(name):
+    """A hoisted value shares the plane of its gate, unless the caller wants to see it."""
+    cell = gg.parse(NAMED, "named") if name == "named" else gg.load(name)
+    values = [equation.left.signal for equation in cell.equations]
+    assert gg.check(cell.with_outputs(values)).passed

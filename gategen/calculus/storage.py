@@ -156,9 +156,11 @@ def _share_forward(
 ) -> dict[str, str]:
     """Hoisted pre-activations live in the plane of the gate that is made of them."""
     alias: dict[str, str] = {}
-    after = {name for node in phases.after for name in _names_read(node)}
+    # An output goes to the caller after the loop, so nothing may overwrite it before.
+    later = {name for node in phases.after for name in _names_read(node)}
+    later |= {value.name for value in program.outputs}
     for name, where in home.items():
-        if where is not Home.PLANE or name in taped or name in after:
+        if where is not Home.PLANE or name in taped or name in later:
             continue
         reads = _positions(phases.loop, name, reading=True)
         for island, assign in _assigns(phases.loop):
