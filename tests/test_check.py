@@ -284,6 +284,23 @@ h[t] = z * h[t-1] + tanh(U_h @ h[t-1])
 """
 
 
+HEAD_ON_THE_PAST = """
+h[t] = tanh(W_h @ x[t] + U_h @ h[t-1])
+y[t] = W_y @ h[t-1] + b_y
+"""
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_a_head_on_the_past_state_sees_all_steps(train):
+    """Without a tape a state takes two steps of memory, but not when something reads it after the loop."""
+    found = {}
+    for backend in ("numpy", "c-portable"):
+        k = gg.compile(gg.parse(HEAD_ON_THE_PAST, "past"), dtype="float64", backend=backend)
+        x = np.random.default_rng(0).standard_normal((9, 3, 2))
+        found[backend] = k.forward(x, k.init({"x": 2, "h": 5, "y": 3}), train=train).outputs["y"]
+    np.testing.assert_allclose(found["c-portable"], found["numpy"], rtol=0, atol=1e-13)
+
+
 @pytest.mark.parametrize("name", ["named", "lstm", "gru_reset_after", "janet"])
 def test_every_value_of_a_step_can_be_an_output(name):
     """A hoisted value shares the plane of its gate, unless the caller wants to see it."""

@@ -59,6 +59,11 @@ def place(plan: Schedule) -> Storage:
         if forward_home.get(name) is not Home.PLANE:
             # What is computed for all steps at once takes the place of all steps, even without a tape.
             forward_home[name] = Home.RING if name in stepwise else Home.PLANE
+    wide = {name for node in (*plan.forward.before, *plan.forward.after) for name in _names_read(node)}
+    for carry in program.carries:
+        if carry.past.name in wide:
+            # A head on h[t-1] reads the states of all steps when the loop is over.
+            forward_home[carry.state.name] = Home.PLANE
     for output in program.outputs:
         if forward_home.get(output.name) is Home.REGISTER:
             forward_home[output.name] = Home.STEP if output.name in stepwise else Home.PLANE
