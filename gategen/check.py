@@ -39,7 +39,7 @@ from gategen.runtime.kernel import Kernel
 
 COMPLEX_STEP = 1e-12
 DIFFERENCES = 1e-8
-BACK_ENDS = ("numpy", "c-portable")
+BACK_ENDS = ("numpy", "c-portable", "c")
 DTYPES = ("float64", "float32")
 PASSES: tuple[Callable[[Schedule], Schedule], ...] = (
     schedule.hoist,

@@ -64,7 +64,7 @@ PROMPT = 'class Reader:\n    """Read a file."""\n\n    def '
 SAMPLE = 480
 
 EMBEDDING = 32
-HIDDEN = {"c-portable": 160, "numpy": 96}
+HIDDEN = {"c": 256, "c-portable": 160, "numpy": 96}
 BATCH, STEPS = 16, 64
 LEARNING_RATE, CLIP = 0.012, 1.0
 TARGET = 2.3

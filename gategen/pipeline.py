@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from os.path import exists, isdir
 from pathlib import Path
 
-from gategen.backends import c, latex, markdown, numpy, plan, text
+from gategen.backends import c, c_fast, latex, markdown, numpy, plan, text
 from gategen.backends.c_structs import Interface, file_name, histories
 from gategen.calculus.derive import derive as derive_program
 from gategen.calculus.ir import Program
@@ -29,7 +29,7 @@ from gategen.language.source import MAX_BYTES, decoded
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec
 
 ZOO = Path(__file__).parent / "zoo"
-STAGES = ("derive", "schedule", "c", "numpy")
+STAGES = ("derive", "schedule", "c", "c-portable", "numpy")
 
 
 def zoo() -> tuple[str, ...]:
@@ -137,14 +137,15 @@ def lowered(cell: Cell, dtype: str, rendering: str) -> Lowered:
     Args:
         cell: The cell.
         dtype: ``float32`` or ``float64``.
-        rendering: ``c-portable`` or ``numpy``.
+        rendering: ``c``, ``c-portable`` or ``numpy``.
     """
     derivation = derive(cell)
     made = manifest(derivation, dtype, rendering)
     if rendering == "numpy":
         return Lowered(made, numpy.module(derivation.schedule, cell), "")
-    source = c.standalone(derivation.schedule, cell, dtype)
-    return Lowered(made, source, c.definition(derivation.schedule, cell, dtype))
+    printer = c_fast if rendering == "c" else c
+    source = printer.standalone(derivation.schedule, cell, dtype)
+    return Lowered(made, source, printer.definition(derivation.schedule, cell, dtype))
 
 
 def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
@@ -199,7 +200,15 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
         reverse=cell.reverse,
         warnings=program.warnings,
         lengths=interface.lengths,
+        ahead=_ahead(cell),
     )
+
+
+def _ahead(cell: Cell) -> tuple[str, ...]:
+    """The inputs of which a step reads what comes after it, in the order in which steps run."""
+    sign = -1 if cell.reverse else 1
+    offsets = cell.roles.offsets
+    return tuple(name for name in cell.inputs if any(sign * by > 0 for by in offsets.get(name, ())))
 
 
 def show(cell: Cell, stage: str) -> str:
@@ -208,8 +217,10 @@ def show(cell: Cell, stage: str) -> str:
     if stage == "derive":
         return derivation.text()
     if stage == "schedule":
-        return plan.document(derivation.schedule)
+        return plan.document(derivation.schedule, c_fast.choices(derivation.schedule, cell))
     if stage == "c":
+        return c_fast.source(derivation.schedule, cell, "float32")
+    if stage == "c-portable":
         return c.source(derivation.schedule, cell, "float32")
     if stage == "numpy":
         return numpy.module(derivation.schedule, cell)

@@ -1,5 +1,7 @@
 """Generated C as plain C programs: a driver that calls the kernels of some cells, and the compilers.
 
+Both renderings have the same interface, but that the functions of the fast one end in a team: NULL here.
+
 The driver gives every array exactly the size that its comment in the header names, fills what a kernel is
 to write (tape and workspace too) with NaN first, and requires finite numbers afterwards.
 """
@@ -11,13 +13,64 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cells
+
 import gategen as gg
-from gategen.backends import c
+from gategen.backends import c, c_fast
 from gategen.backends.c import SUFFIX
-from gategen.backends.c_structs import Interface, Member
+from gategen.backends.c_fast_function import FastInterface
+from gategen.backends.c_structs import Interface, Member, file_name
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
+FAST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp-simd")
+# What processors may have: vectors of 64 bytes here if this one has them, of 32, and of 16.
+WIDTHS = {"native": ("-march=native",), "avx2": ("-mavx2", "-mfma"), "sse2": ()}
+
+# Authors' names that are words of C or C++, of the C library, or ours.
+NAMES = {
+    "words_of_c": (
+        "gamma: vector\nint: vector\nregister = sigmoid(W @ double[t] + gamma * y0[t-1] + int)\n"
+        "y0[t] = register * y0[t-1] + double[t]"
+    ),
+    "words_of_cpp": (
+        "template: vector\noperator: vector\nNULL: vector\n"
+        "namespace[t] = template * tanh(this[t] + namespace[t-1]) + operator\n"
+        "errno[t] = NULL * namespace[t] + errno[t-1]"
+    ),
+    "arguments": (
+        "tape: vector\nwork: vector\ndims: vector\nparams: vector\n"
+        "b[t] = tanh(tape * b[t-1] + work * lengths[t] + lengths[t-1] * dims)\n"
+        "outputs[t] = params * b[t] + outputs[t-1]"
+    ),
+    "locals": (
+        "rest: vector\nkeep: vector\nrow: vector\nj: vector\nk: vector\nreal: vector\nh_t: vector\n"
+        "h_all: vector\nh_start: vector\nW_h_T: vector\n"
+        "h[t] = tanh(W_h @ x[t] + rest * h[t-1] + keep * row) * j + k * real + h_t * h_all - h_start * W_h_T"
+    ),
+    "members": (
+        "h_initial: input\nx_initial: input\n"
+        "h_final[t] = tanh(x[t] + h_initial[t] * h_final[t-1])\nh[t] = h_final[t] * h[t-1] + x[t]\n"
+        "z[t] = x[t-1] + x_initial[t]\nh_final: output\nh: output\nz: output"
+    ),
+    "adjoints": (
+        "a_h: vector\nno_seed_h: vector\nd_h[t] = tanh(x[t] + d_h[t-1])\n"
+        "h[t] = d_h[t] + h[t-1] * h_prev[t]\n"
+        "back_h = tanh(a_h * h[t-1] + seed_h[t])\nz[t] = back_h * no_seed_h"
+    ),
+    "routines": (
+        "gg_product: vector\ngg_exp: vector\nint64_t: vector\nINT64_MAX: vector\nM_PI: vector\n"
+        "size_t: vector\n"
+        "h[t] = tanh(gg_product * x[t] + gg_exp * h[t-1]) * int64_t + INT64_MAX * M_PI * size_t"
+    ),
+    "widths": "x: input[int]\nh: state[j]\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-1]) * sqrt(int) / j",
+    "widths_as_values": "n_x: vector\nn_h: vector\nh[t] = tanh(W_h @ x[t] + n_h * h[t-1] + n_h * n_x)",
+    "matrix_b": "h[t] = tanh(A @ h[t-1] + B @ x[t])",
+    "long_names": (
+        f"W_{'a' * 60}: weight\nx_{'b' * 60}: input\n"
+        f"h_{'c' * 60}[t] = tanh(W_{'a' * 60} @ x_{'b' * 60}[t] + U_h @ h_{'c' * 60}[t-1] + b_{'d' * 60})"
+    ),
+}
 
 PRELUDE = """
 #include <math.h>
@@ -115,13 +168,13 @@ static void run_{cell}_{suffix}(int64_t T, int64_t B, const int64_t *widths, int
     in.{lengths} = draw_lengths(T, B);
     {real} *tape = empty_{suffix}({prefix}_tape_size_{suffix}(&d), !keep);
     void *work = take({prefix}_work_size_{suffix}(&d));
-    if ({prefix}_forward_{suffix}(&d, &p, &in, &out, tape, work)) {{
+    if ({prefix}_forward_{suffix}(&d, &p, &in, &out, tape, work{team})) {{
         exit(3);
     }}
     {check_outputs}
     if (keep) {{
         memset(work, 0xff, (size_t){prefix}_work_size_{suffix}(&d));
-        if ({prefix}_backward_{suffix}(&d, &p, &in, &d_out, tape, &d_p, &d_in, work)) {{
+        if ({prefix}_backward_{suffix}(&d, &p, &in, &d_out, tape, &d_p, &d_in, work{team})) {{
             exit(4);
         }}
         {check_gradients}
@@ -147,24 +200,38 @@ static void drive_{cell}_{suffix}(void)
 """
 
 
-def interface(cell: gg.Cell, dtype: str) -> Interface:
+def cell(name: str) -> gg.Cell:
+    """A cell of the zoo, of the tricky ones, or of those with names that C has for something else."""
+    return gg.parse(NAMES[name], name) if name in NAMES else cells.cell(name)
+
+
+def interface(cell: gg.Cell, dtype: str, fast: bool = False) -> Interface:
     """Names and shapes of the C interface."""
-    return Interface(cell, gg.derive(cell).program, SUFFIX[dtype], c.TYPES[dtype])
+    kind = FastInterface if fast else Interface
+    return kind(cell, gg.derive(cell).program, SUFFIX[dtype], c.TYPES[dtype])
 
 
-def files(cell: gg.Cell) -> dict[str, str]:
+def files(cell: gg.Cell, fast: bool = False) -> dict[str, str]:
     """Header and both sources by file name."""
-    return {name: text for name, text in gg.pipeline.artefacts(cell).items() if name.endswith((".h", ".c"))}
+    if not fast:
+        return {
+            name: text for name, text in gg.pipeline.artefacts(cell).items() if name.endswith((".h", ".c"))
+        }
+    plan, name = gg.derive(cell).schedule, file_name(cell)
+    interfaces = [interface(cell, dtype, fast) for dtype in SUFFIX]
+    declared = [interfaces[0].dims(), *(api.declarations() for api in interfaces)]
+    texts = {f"{name}.h": "\n\n".join(["#pragma once", "#include <stdint.h>", *declared, ""])}
+    return texts | {f"{name}_{SUFFIX[dtype]}.c": c_fast.source(plan, cell, dtype) for dtype in SUFFIX}
 
 
-def main(kernels: Iterable[tuple[gg.Cell, str]]) -> str:
+def main(kernels: Iterable[tuple[gg.Cell, str]], fast: bool = False) -> str:
     """A program that runs each cell in a dtype, with every sort of sizes and arguments."""
     kernels = list(kernels)
     texts = [f'#include "{name}.h"' for name in dict.fromkeys(cell.name for cell, _ in kernels)]
     texts.append(PRELUDE)
     for dtype in dict.fromkeys(dtype for _, dtype in kernels):
         texts.append(TYPED.format(real=c.TYPES[dtype], suffix=SUFFIX[dtype]))
-    texts += [_driver(interface(cell, dtype)) for cell, dtype in kernels]
+    texts += [_driver(interface(cell, dtype, fast)) for cell, dtype in kernels]
     calls = "\n".join(f"    drive_{cell.name}_{SUFFIX[dtype]}();" for cell, dtype in kernels)
     return "\n".join([*texts, f"int main(void)\n{{\n{calls}\n    return 0;\n}}\n"])
 
@@ -189,6 +256,7 @@ def _driver(api: Interface) -> str:
         suffix=api.suffix,
         prefix=api.prefix,
         real=api.ctype,
+        team=", NULL" if isinstance(api, FastInterface) else "",
         widths=", ".join(f"widths[{index}]" for index in range(len(api.sizes))) or "0",
         lengths=api.lengths,
         fill="\n    ".join(fill),

@@ -253,7 +253,7 @@ CASES = {
     "clip": "clip(x_clip[t], -0.75, w[t])",
     "where": "where(v[t] > 0.25, x_where[t], w[t])",
 }
-ENGINES = [(backend, dtype) for backend in ("numpy", "c-portable") for dtype in ("float64", "float32")]
+ENGINES = [(backend, dtype) for backend in ("numpy", "c-portable", "c") for dtype in ("float64", "float32")]
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 0.5, -0.5, np.inf, -np.inf, np.nan, 1e-8, -1e-8)
 
 

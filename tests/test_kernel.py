@@ -26,10 +26,11 @@ from gategen.errors import ArgumentError, BuildError, GategenError, GategenWarni
 from gategen.language.cell import Cell
 from gategen.language.parse import parse
 from gategen.language.shapes import Width
-from gategen.runtime import build, cache
+from gategen.runtime import build, cache, engines
 from gategen.runtime.engines import NumpyEngine
 from gategen.runtime.kernel import Kernel
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec, evaluate
+from gategen.runtime.memory import Pool
 
 ROOT = Path(__file__).resolve().parents[1]
 N_X, N_H = Width.of("n_x"), Width.of("n_h")
@@ -129,9 +130,16 @@ DECLARATIONS
 int64_t gg_toy_tape_size_KIND(const gg_toy_dims *d) { return d->T * d->B * d->n_h; }
 int64_t gg_toy_work_size_KIND(const gg_toy_dims *d) { return (d->n_x + d->n_h) * (int64_t)sizeof(REAL); }
 
-static const REAL *past(const gg_toy_inputs_KIND *in, const gg_toy_dims *d, int64_t t, int64_t b)
+static REAL past(const gg_toy_inputs_KIND *in, const gg_toy_dims *d, int64_t t, int64_t b, int64_t k)
 {
-    return t ? in->x + ((t - 1) * d->B + b) * d->n_x : in->x_initial + b * d->n_x;
+    const REAL first = in->x_initial ? in->x_initial[b * d->n_x + k] : 0;
+    return t ? in->x[((t - 1) * d->B + b) * d->n_x + k] : first;
+}
+
+static void clear(REAL *array, int64_t count)
+{
+    if (array)
+        memset(array, 0, (size_t)count * sizeof(REAL));
 }
 
 int gg_toy_forward_KIND(const gg_toy_dims *d, const gg_toy_params_KIND *p, const gg_toy_inputs_KIND *in,
@@ -147,11 +155,10 @@ int gg_toy_forward_KIND(const gg_toy_dims *d, const gg_toy_params_KIND *p, const
         for (int64_t t = 0; t < d->T; t++) {
             const int64_t row = t * d->B + b;
             const REAL *x = in->x + row * d->n_x;
-            const REAL *x_prev = past(in, d, t, b);
             for (int64_t j = 0; j < d->n_h; j++) {
                 REAL v = 0;
                 for (int64_t k = 0; k < d->n_x; k++)
-                    v += p->U_0[j * d->n_x + k] * (x[k] + x_prev[k]);
+                    v += p->U_0[j * d->n_x + k] * (x[k] + past(in, d, t, b, k));
                 if (tape)
                     tape[row * d->n_h + j] = v;
                 if (t < length)
@@ -170,8 +177,12 @@ int gg_toy_backward_KIND(const gg_toy_dims *d, const gg_toy_params_KIND *p, cons
     REAL *d_u = work;
     REAL *d_h = d_u + d->n_x;
     REAL d_s = 0;
-    if (d_p->U_0)
-        memset(d_p->U_0, 0, (size_t)(d->n_h * d->n_x) * sizeof(REAL));
+    /* All that is wanted is written, whatever was there. */
+    clear(d_p->U_0, d->n_h * d->n_x);
+    clear(d_p->b, d->n_h);
+    clear(d_in->x, d->T * d->B * d->n_x);
+    clear(d_in->g, d->T * d->B);
+    clear(d_in->x_initial, d->B * d->n_x);
     for (int64_t b = 0; b < d->B; b++) {
         const int64_t length = in->lengths ? in->lengths[b] : d->T;
         for (int64_t j = 0; j < d->n_h; j++)
@@ -192,7 +203,7 @@ int gg_toy_backward_KIND(const gg_toy_dims *d, const gg_toy_params_KIND *p, cons
                     d_u[k] += *p->s * d_h[j] * p->U_0[j * d->n_x + k];
                     if (d_p->U_0)
                         d_p->U_0[j * d->n_x + k]
-                            += *p->s * d_h[j] * (in->x[row * d->n_x + k] + past(in, d, t, b)[k]);
+                            += *p->s * d_h[j] * (in->x[row * d->n_x + k] + past(in, d, t, b, k));
                 }
             }
             if (d_in->g)
@@ -868,6 +879,198 @@ def test_one_of_many_threads_consumes(k):
     assert sorted(outcomes) == ["consumed"] * 7 + ["done"]
 
 
+# Memory of earlier calls, and threads.
+
+
+def everything(k, p, x, lengths=None, keep=False):
+    """Outputs, final states and all gradients of one training step."""
+    random = np.random.default_rng(5)
+    run = k.forward({s.name: x for s in k.manifest.inputs}, p, lengths=lengths, train=True, keep=keep)
+    d_outputs = {n: random.standard_normal(a.shape).astype(k.dtype) for n, a in run.outputs.items()}
+    d_final = {n: random.standard_normal(a.shape).astype(k.dtype) for n, a in run.final.items()}
+    gradient = k.backward(run, d_outputs, final=d_final)
+    groups = (run.outputs, run.final, gradient.inputs, gradient.params, gradient.initial)
+    return {(n, name): array.copy() for n, group in enumerate(groups) for name, array in group.items()}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=str(name))
+
+
+LEFT_OUT = """
+x: input[d]
+u: input[d]
+v: vector
+h[t] = tanh(W @ x[t] + U @ h[t-1] + sign(D @ u[t] + b) + 0 * v)
+c[t] = sign(0.5 * c[t-1] + h[t])
+h: output
+c: output
+"""
+CELLS = ["lstm_peephole", "gru", "lstm_reverse", LEFT_OUT]
+
+
+@pytest.mark.filterwarnings("ignore::gategen.errors.GategenWarning")
+@pytest.mark.parametrize("lengths", [None, [4, 0, 7]], ids=["whole", "ragged"])
+@pytest.mark.parametrize("backend", ["c", "c-portable"])
+@pytest.mark.parametrize("cell", CELLS, ids=["peephole", "gru", "reverse", "left out"])
+def test_memory_may_hold_anything(cell, backend, lengths, monkeypatch):
+    """Every element of every result is written, whatever stood there and in workspace and tape before."""
+    k = gg.compile(cell, dtype="float64", backend=backend)
+    p = k.init({"x": 3, "h": 5})
+    x = np.random.default_rng(1).standard_normal((7, 3, 3))
+    expected = everything(k, p, x, lengths)
+    for number in (np.nan, 1e300, -np.inf):
+
+        def fill(part, shapes, names, dtype, number=number):
+            return {n: np.full(shape, number, dtype) for n, shape in shapes.items() if n in names}
+
+        monkeypatch.setattr(engines, "allocate_all", fill)
+        for block in (*k._engine._work._free, *k._engine._tapes._free):
+            block.array[: block.size // 8 * 8].view(np.float64).fill(number)
+        assert_same(everything(k, p, x, lengths), expected)
+        assert_same(everything(k, p, x, lengths, keep=True), expected)
+
+
+@pytest.mark.filterwarnings("ignore::gategen.errors.GategenWarning")
+def test_what_the_loss_does_not_depend_on_has_zeros():
+    k = gg.compile(LEFT_OUT, dtype="float64", backend="c")
+    p = k.init({"x": 3, "h": 5})
+    x = np.random.default_rng(1).standard_normal((7, 3, 3))
+    found = everything(k, p, x)
+    assert sorted(p) == ["D", "U", "W", "b", "v"]
+    zero = {name for (group, name), array in found.items() if group > 1 and not array.any()}
+    assert zero == {"u", "D", "b", "v", "c"}
+
+
+def test_a_pool_gives_what_fits_and_keeps_two():
+    ffi = build.load(build.build("int gg_one(void) { return 1; }", "int gg_one(void);", name="one")).ffi
+    pool = Pool(ffi, "char[]", "the workspace")
+    blocks = [pool.take(size) for size in (10, 10**6, 10**7)]
+    assert [block.size for block in blocks] == [10, 10**6, 10**7]
+    assert all(block.array.ctypes.data % 64 == 0 for block in blocks)
+    for block in blocks:
+        pool.give(block)
+    assert pool._free == blocks[1:]
+    assert pool.take(900_000) is blocks[1]
+    assert pool.take(900_000) is not blocks[1]
+    assert pool.take(10**6) is not blocks[2]
+    assert pool.take(10**7) is blocks[2]
+    assert not pool._free
+
+
+def test_tapes_return_when_a_run_is_consumed(kernels):
+    k = kernels["c-portable", "float64"]
+    data = given(k)
+    k._engine._tapes._free.clear()
+    run = k.forward(data.inputs, data.params, train=True)
+    block = run._tape[0].block
+    assert not k._engine._tapes._free
+    k.backward(run, data.d_outputs)
+    assert k._engine._tapes._free == [block]
+    kept = k.forward(data.inputs, data.params, train=True, keep=True)
+    assert kept._tape[0].block is block
+    first = k.backward(kept, data.d_outputs)
+    # Another run takes what the copy left; the tape of the kept one stays its own.
+    k.backward(k.forward(data.inputs, data.params, train=True), None)
+    np.testing.assert_array_equal(k.backward(kept, data.d_outputs).inputs["x"], first.inputs["x"])
+    assert block not in k._engine._tapes._free
+
+
+def test_shapes_met_before_are_still_checked(k):
+    data = given(k)
+    names = list(data.params)
+    for _ in range(3):
+        k.forward(data.inputs, data.params, initial=data.initial)
+        k.forward(data.inputs, data.params, lengths=[5, 1, 2])
+        refuses("lengths: holds 6", lambda: k.forward(data.inputs, data.params, lengths=[6, 1, 2]))
+        wrong = {**data.params, "b": np.ones(3)}
+        refuses("params['b']: has shape (3,)", lambda w=wrong: k.forward(data.inputs, w))
+        # An array that changes its shape or dtype in place is another one.
+        b = data.params["b"].copy()
+        changed = {**data.params, "b": b}
+        k.forward(data.inputs, changed)
+        b.shape = (2, 1)
+        refuses("params['b']: has shape (2, 1)", lambda c=changed: k.forward(data.inputs, c))
+    # Names decide, not places; a scalar may be NumPy's own.
+    other = {name: data.params[name] for name in reversed(names)} | {"s": data.params["s"][()]}
+    np.testing.assert_array_equal(
+        k.forward(data.inputs, other).outputs["h"], k.forward(data.inputs, data.params).outputs["h"]
+    )
+    for steps in range(1, 80):
+        some = given(k, steps=steps)
+        assert k.forward(some.inputs, some.params).outputs["h"].shape == (steps, 3, 2)
+    assert len(k._reader._known) <= 64
+
+
+@pytest.mark.parametrize("cell", ["lstm", "lstm_peephole"])
+def test_any_number_of_threads_gives_the_same_bits(cell):
+    x = np.random.default_rng(1).standard_normal((5, 8, 7)).astype(np.float32)
+    results = []
+    for number in (1, 2, 3):
+        k = gg.compile(cell, threads=number)
+        assert k.threads == number
+        results.append(everything(k, k.init({"x": 7, "h": 17}), x))
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+
+
+def test_threads_of_python_share_a_team():
+    k = gg.compile("lstm_peephole", threads=2)
+    p = k.init({"x": 7, "h": 17})
+    x = np.random.default_rng(1).standard_normal((5, 8, 7)).astype(np.float32)
+    expected = everything(k, p, x)
+    errors = []
+
+    def repeat():
+        try:
+            for _ in range(30):
+                assert_same(everything(k, p, x), expected)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=repeat) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors
+
+
+def test_a_forked_child_goes_on():
+    code = """
+import os, numpy as np, gategen as gg
+k = gg.compile("lstm", threads=2)
+p = k.init({"x": 7, "h": 17})
+x = np.ones((5, 8, 7), np.float32)
+expected = k.forward(x, p).outputs["h"]
+child = os.fork()
+same = np.array_equal(k.forward(x, p).outputs["h"], expected)
+if not child:
+    os._exit(0 if same else 3)
+assert same
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.filterwarnings("ignore:b is never used")
+def test_the_number_of_threads_is_read(pipeline, monkeypatch):
+    monkeypatch.setenv("GATEGEN_THREADS", "3")
+    assert gg.compile(TEXT).threads == 3
+    assert gg.compile(TEXT, threads=2).threads == 2
+    # The code is the same for any number.
+    assert len(pipeline.calls) == 1
+    assert gg.compile(TEXT, backend="numpy").threads == 1
+    assert gg.compile(TEXT, backend="c-portable").threads == 1
+    monkeypatch.setenv("GATEGEN_THREADS", "many")
+    refuses("GATEGEN_THREADS: is 'many'; expected an integer from 1 to", lambda: gg.compile(TEXT))
+    monkeypatch.delenv("GATEGEN_THREADS")
+    assert gg.compile(TEXT).threads >= 1
+
+
 # First values.
 
 
@@ -1003,7 +1206,7 @@ def test_the_second_compilation_is_warm(pipeline, backend, tmp_path):
     file.write_text(TEXT + "z[t] = y[t]\n", encoding="utf-8")
     gg.compile(file, backend=backend)
     assert len(pipeline.calls) == 3
-    assert {call[2] for call in pipeline.calls} == {"c-portable" if backend == "c" else "numpy"}
+    assert {call[2] for call in pipeline.calls} == {backend}
 
 
 @pytest.mark.filterwarnings("ignore:b is never used")
@@ -1056,7 +1259,7 @@ import gategen as gg
 k = gg.compile("lstm", backend=sys.argv[1])
 slow = {"sympy", "jinja2", "cffi", "subprocess", "gategen.pipeline", "gategen.language.cell"}
 assert not slow & set(sys.modules), slow & set(sys.modules)
-assert k.backend == sys.argv[1].replace("c", "c-portable"), k.backend
+assert k.backend == sys.argv[1], k.backend
 k.init({"x": 2, "h": 3}, values={"M": numpy.ones(3)})
 """
 
@@ -1113,6 +1316,8 @@ def test_a_failing_compiler_is_quoted_and_leaves_nothing(pipeline, tmp_path, mon
             {"backend": "numpi"},
             "backend: is 'numpi'; expected one of c, c-portable, numpy; did you mean numpy?",
         ),
+        ({"threads": 0}, "threads: is 0; expected an integer from 1 to 256"),
+        ({"threads": "2"}, "threads: is '2'; expected an integer from 1 to 256"),
         ({"constants": {"L": "5"}}, "constants['L']: is '5'; expected a finite number"),
         ({"constants": {"L": float("nan")}}, "constants['L']: is nan; expected a finite number"),
     ],

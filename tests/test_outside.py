@@ -11,7 +11,7 @@ from oracles.torch_modules import MODULES
 import gategen as gg
 
 BOUND = 1e-10
-BACKENDS = ("numpy", "c-portable")
+BACKENDS = ("numpy", "c-portable", "c")
 
 # The two cells with an unused reset gate say so, and must.
 pytestmark = pytest.mark.filterwarnings("ignore::gategen.errors.GategenWarning")

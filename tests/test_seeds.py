@@ -15,7 +15,7 @@ from gategen.training import (
     train_step,
 )
 
-BACKENDS = ("numpy", "c-portable")
+BACKENDS = ("numpy", "c-portable", "c")
 BOUND = 1e-10
 
 HEAD = "y[t] = W_hy @ h[t] + b_y\n"

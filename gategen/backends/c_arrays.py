@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import offset, product
@@ -16,7 +17,8 @@ from gategen.language.shapes import Shape, Width
 
 _AUTHOR = (Kind.INPUT, Kind.STATE, Kind.PARAMETER, Kind.FROZEN, Kind.CONSTANT, Kind.SIZE, Kind.DERIVED)
 _ARGUMENTS = {"dims", "params", "inputs", "outputs", "d_params", "d_inputs", "d_outputs", "tape", "work"}
-_OURS = ("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j")
+_OURS: tuple[str, ...] = ("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j")
+"""Words of ours that an author's name may push aside."""
 
 
 @dataclass
@@ -44,13 +46,14 @@ class Arrays:
     starts: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
     ours: dict[str, str] = field(default_factory=dict)
+    words: ClassVar[tuple[str, ...]] = _OURS
 
     def __post_init__(self) -> None:
         self._taken = {*self.sizes.values(), *_ARGUMENTS}
         values = self.program.values.values()
         for value in sorted(values, key=lambda value: value.kind not in _AUTHOR):
             self.names[value.name] = self.new(value.name)
-        self.ours = {word: self.new(word) for word in _OURS}
+        self.ours = {word: self.new(word) for word in self.words}
         self.carries: dict[str, Carry] = {carry.past.name: carry for carry in self.program.carries}
 
     def new(self, wanted: str) -> str:
@@ -77,13 +80,17 @@ class Arrays:
         text = str(width.substitute({name: Width.of(self.sizes[name]) for name in width.names}))
         return text.replace("*", " * ")
 
+    def stride(self, width: Width) -> str:
+        """The elements from one row to the next."""
+        return self.width(width)
+
     def elements(self, shape: Shape) -> str:
         """The number of elements of a timeless array."""
         return product(*map(self.width, shape))
 
     def step_size(self, value: Value) -> str:
         """The number of elements of one step."""
-        return product(self.ours["B"], self.width(value.width))
+        return product(self.ours["B"], self.stride(value.width))
 
     def plane_size(self, value: Value) -> str:
         """The number of elements of all steps."""
@@ -120,7 +127,7 @@ class Arrays:
     def row(self, value: Value) -> str:
         """A pointer to row ``row`` of all T * B rows."""
         row, T, B = (self.ours[word] for word in ("row", "T", "B"))
-        size, base = self.width(value.width), self.base.get(value.name, "")
+        size, base = self.stride(value.width), self.base.get(value.name, "")
         if value.kind is Kind.PAST:
             state = self.carries[value.name].state
             plane, start = self.base[state.name], self.starts[state.name]

@@ -106,9 +106,7 @@ class Backward(Function):
 
     def _declare_gradients(self) -> None:
         arrays, lines = self.arrays, []
-        element_wise = {
-            v.name for node in flatten(self.nodes) if _is_element_wise(node) for v in writes(node)
-        }
+        element_wise = {v.name for node in flatten(self.nodes) if is_element_wise(node) for v in writes(node)}
         for value in self.program.parameters:
             gradient, member = self.program.gradients.get(value.name), self.interface.params.get(value.name)
             if value.kind is not Kind.PARAMETER or member is None:
@@ -172,5 +170,6 @@ class Backward(Function):
         return [f"if ({given}) {{", f"    {call}", "}"]
 
 
-def _is_element_wise(node: Node) -> bool:
+def is_element_wise(node: Node) -> bool:
+    """Whether a node makes a gradient unit by unit."""
     return not isinstance(node, (OuterRows, Contract))

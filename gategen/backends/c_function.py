@@ -18,7 +18,7 @@ from gategen.calculus.ir import Kind, Node, Program, Value, writes
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Placement
 
-_DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|d_params->|d_inputs->))", re.MULTILINE)
+DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|d_params->|d_inputs->))", re.MULTILINE)
 """Arrays that may be left out: getting them changes nothing that others see."""
 
 
@@ -74,6 +74,7 @@ class Function:
         self.arrays = Arrays(program, placement, interface.sizes, taped)
         self.writer = NodeWriter(self.arrays, single, self.adjoint)
         self.sections = Sections()
+        self.loop: list[Node] = list(placement.phases.loop)
         last = program.setup_adjoint if self.adjoint else ()
         self.nodes: list[Node] = [*program.setup, *placement.phases.nodes, *last]
         self.used = {v.name: v for node in self.nodes for v in (*program.reads(node), *writes(node))}
@@ -172,7 +173,7 @@ class Function:
 
     def pointers(self, more: Iterable[Value]) -> dict[str, str]:
         """Pointers to the values that a step reaches, by their names."""
-        loop = self.placement.phases.loop
+        loop = self.loop
         # Past the end of its sequence a state is overwritten by the one before.
         held = [] if self.adjoint else [carry.state for carry in self.program.carries]
         written = {value.name for node in loop for value in writes(node)} | {value.name for value in held}
@@ -198,7 +199,7 @@ class Function:
             opening=tuple(self.sections.texts),
             before=("/* Before the loop: all steps at once. */", "", *before) if before else (),
             loop=self.loop_header(),
-            pointers=tuple(line for name, line in pointers.items() if _mentions(body, name)),
+            pointers=tuple(line for name, line in pointers.items() if mentions(body, name)),
             steps=tuple(steps),
             after=("/* After the loop: all steps at once. */", "", *after) if after else (),
         )
@@ -212,7 +213,7 @@ class Function:
 
     def _opening(self, body: str) -> tuple[str, ...]:
         """The sections without arrays that nothing uses, and the check that no pointer is missing."""
-        unused = [name for name in _DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
+        unused = [name for name in DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
         if unused:
             line = re.compile(rf"^ *(const )?real \*({'|'.join(unused)}) = .*\n?", re.MULTILINE)
             self.arrays.counts = [count for count in self.arrays.counts if count[1] not in unused]
@@ -232,18 +233,19 @@ class Function:
         ours = self.arrays.ours
 
         own = {"T": ours["T"], "B": ours["B"], **{name: name for name in self.arrays.sizes.values()}}
-        sizes = [f"{name} = dims->{member}" for member, name in own.items() if _mentions(body, name)]
+        sizes = [f"{name} = dims->{member}" for member, name in own.items() if mentions(body, name)]
         lines = [f"const int64_t {', '.join(sizes)};"] if sizes else []
-        if _mentions(body, ours["lengths"]):
+        if mentions(body, ours["lengths"]):
             lines.append(f"const int64_t *{ours['lengths']} = inputs->{self.interface.lengths};")
-        if _mentions(body, ours["keep"]):
+        if mentions(body, ours["keep"]):
             lines.append(f"const int {ours['keep']} = tape != NULL;")
-        if _mentions(body, ours["rest"]):
+        if mentions(body, ours["rest"]):
             lines.append(f"real *{ours['rest']} = (real *)work;")
         text = "\n".join([body, *lines])
         arguments = [argument.split("*")[-1] for argument in ("*dims", *self.interface.arguments(self.what))]
-        return "\n".join([*lines, *(f"(void){name};" for name in arguments if not _mentions(text, name))])
+        return "\n".join([*lines, *(f"(void){name};" for name in arguments if not mentions(text, name))])
 
 
-def _mentions(text: str, name: str) -> bool:
+def mentions(text: str, name: str) -> bool:
+    """Whether a C text has a name in it."""
     return re.search(rf"\b{re.escape(name)}\b", text) is not None

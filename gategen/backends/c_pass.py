@@ -101,7 +101,7 @@ class NodeWriter:
         rows = {ONCE: "1", ALL: product(arrays.ours["T"], arrays.ours["B"]), STEP: arrays.ours["B"]}[often]
         y, width = self._array(target, often), arrays.width(target.width)
         addends = [arrays.base[addend.name] for addend in node.addends]
-        text, lines = f"/* {self._sum_text(node)} */", []
+        text, lines = f"/* {self._sum_text(node, node.target.name not in self.done)} */", []
         if target.name not in self.done:
             lines.append(self.call("fill", rows, width, addends.pop(0) if addends else "NULL", y))
         lines += [self.call("add", rows, width, addend, y) for addend in addends]
@@ -137,10 +137,10 @@ class NodeWriter:
         lines = [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
         return [f"if ({T} > 0) {{", *(f"    {line}" for line in lines), "}"]
 
-    def _sum_text(self, node: Contract) -> str:
+    def _sum_text(self, node: Contract, fresh: bool) -> str:
         parts = [value.shown for value in node.addends]
         parts += [product_text(p.weight, p.operand, p.transposed) for p in node.products]
-        return f"{node.target.name} {'+=' if node.target.name in self.done else '='} {' + '.join(parts)}"
+        return f"{node.target.name} {'=' if fresh else '+='} {' + '.join(parts)}"
 
     def _transpose(self, weight: Value) -> str:
         if weight.name not in self.transposed:
@@ -211,4 +211,4 @@ class NodeWriter:
     def _row(self, value: Value, often: str) -> str:
         if often == ALL:
             return self.arrays.row(value)
-        return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.width(value.width))
+        return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.stride(value.width))

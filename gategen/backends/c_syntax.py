@@ -16,12 +16,9 @@ from gategen.language.notation import negated, substitute, subtrahend
 _CHOICE, _COMPARISON, _SUM, _PRODUCT, _SIGN, _ATOM = range(6)
 
 LIBRARY = {
-    "log": "log",
-    "log1p": "log1p",
     "sqrt": "sqrt",
     "sin": "sin",
     "cos": "cos",
-    "erf": "erf",
     "abs": "fabs",
     "floor": "floor",
 }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gategen.backends.render import render
 from gategen.calculus.ir import Contract, Island, Node, OuterRows, Reduce, Shift, SumRows
-from gategen.calculus.schedule import Phases, Schedule, product_text
+from gategen.calculus.schedule import Choice, Phases, Schedule, product_text
 from gategen.calculus.storage import Storage, place
 from gategen.language.text import expression_text
 
@@ -24,8 +24,8 @@ class PlanView:
     choices: tuple[str, ...]
 
 
-def document(plan: Schedule) -> str:
-    """The schedule as plain text."""
+def document(plan: Schedule, more: Sequence[Choice] = ()) -> str:
+    """The schedule as plain text; ``more`` are decisions of a back end."""
     storage = place(plan)
     kept = {slot.value.name: slot.value for slot in plan.tape}
     view = PlanView(
@@ -37,7 +37,9 @@ def document(plan: Schedule) -> str:
             f"{pack.phase}: {', '.join(weight.name for weight in pack.weights)} @ {pack.operand.name}"
             for pack in plan.packs
         ),
-        choices=tuple(f"{choice.decision} ({choice.when}): {choice.why}" for choice in plan.choices),
+        choices=tuple(
+            f"{choice.decision} ({choice.when}): {choice.why}" for choice in (*plan.choices, *more)
+        ),
     )
     return render("text/schedule.txt.j2", view)
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from operator import attrgetter
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gategen.errors import ArgumentError, nearest
 from gategen.language.shapes import Shape, Width
-from gategen.runtime.manifest import BATCH, TIME, ArraySpec, Manifest, evaluate
-
-FloatArray = NDArray[np.floating[Any]]
-"""A float32 or float64 array."""
-
-Arrays = dict[str, FloatArray]
-"""Arrays by the author's names."""
+from gategen.runtime.manifest import BATCH, TIME, ArraySpec, InputSpec, Manifest, StateSpec, evaluate
+from gategen.runtime.memory import Arrays, FloatArray, allocate, contiguous
 
 Fact = tuple[str, Width, int]
 """An argument, the width of one of its axes, and the number found there."""
+
+_READY = 0x0101
+"""NumPy's bits for arrays whose elements are in order and aligned."""
+_MOST = 64
+"""Combinations of shapes that a kernel remembers."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,12 @@ class Sizes:
     Attributes:
         numbers: Every width name, T and B included.
         origins: The argument that told each number.
+        kept: What others found out about these numbers; calls of the same shapes share it.
     """
 
     numbers: dict[str, int] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def learn(self, facts: Iterable[Fact]) -> None:
         """Solve for what is not known yet; plain names count before sums, earlier facts before later ones."""
@@ -86,15 +88,14 @@ class Sizes:
         return f"{text}, that is {spelled(shape)} with {', '.join(reasons)}"
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """The checked arguments of one run: contiguous, aligned, of the kernel's dtype, with a batch axis.
 
     Attributes:
         sizes: T, B and all widths.
         inputs: (T, B, width) each.
         params: Of their own shapes.
-        initial: (B, width) each, complete.
+        initial: (B, width) each; what is not there starts as declared.
         lengths: (B,), or None if every sequence has T steps.
         batched: False if the caller left the batch axis away.
     """
@@ -116,6 +117,82 @@ class Call:
         """B."""
         return self.sizes.numbers["B"]
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to compute: no step or no sequence."""
+        return not (self.sizes.numbers["T"] and self.sizes.numbers["B"])
+
+    def start(self, spec: StateSpec | InputSpec, dtype: np.dtype[Any]) -> FloatArray:
+        """What the first step reads of a state or of an input's past: the caller's array, or a new one."""
+        if spec.name in self.initial:
+            return self.initial[spec.name]
+        shape = evaluate(spec.carried(), self.sizes.numbers)
+        start = allocate(f"initial[{spec.name!r}]", shape, dtype)
+        start.fill(spec.initial if isinstance(spec, StateSpec) else 0.0)
+        return start
+
+
+class Reader:
+    """Reads the arguments of forward passes, in no time where the same shapes were right before.
+
+    Args:
+        manifest: Names, shapes and dtype.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._dtype = np.dtype(manifest.dtype)
+        self._inputs = tuple(spec.name for spec in manifest.inputs)
+        self._params = tuple(spec.name for spec in manifest.parameters)
+        self._carried = tuple(spec.name for spec in manifest.carried)
+        # Several threads may write; each entry is right, so the last one may win.
+        self._known: dict[object, tuple[Sizes, bool]] = {}
+
+    def read(self, inputs: object, params: object, initial: object, lengths: object) -> Call:
+        """Check all arguments against each other; see `read_call`."""
+        if type(inputs) is np.ndarray and len(self._inputs) == 1:
+            inputs = {self._inputs[0]: inputs}
+        given = [name for name in self._carried if name in initial] if type(initial) is dict else []
+        shapes: list[tuple[int, ...]] = []
+        x = _plain(inputs, self._inputs, self._dtype, shapes)
+        p = _plain(params, self._params, self._dtype, shapes)
+        s = {} if initial is None else _plain(initial, given, self._dtype, shapes)
+        # Without inputs the lengths tell T. In doubt the long way says what is wrong.
+        if not x or p is None or s is None:
+            return read_call(self._manifest, inputs, params, initial, lengths)
+        key = *shapes, *given
+        known = self._known.get(key)
+        if known is None:
+            call = read_call(self._manifest, inputs, params, initial, lengths)
+            if len(self._known) >= _MOST:
+                self._known.clear()
+            self._known[key] = call.sizes, call.batched
+            return call
+        return _call(*known, x, p, s, lengths)
+
+
+def _plain(
+    given: object, names: Sequence[str], dtype: np.dtype[Any], shapes: list[tuple[int, ...]]
+) -> Arrays | None:
+    """Arrays of exactly these names and this dtype; None for anything else, which may still be right.
+
+    Their shapes are added to the list.
+    """
+    if type(given) is not dict or len(given) != len(names):
+        return None
+    arrays = {}
+    for name in names:
+        array = given.get(name)
+        if type(array) is not np.ndarray:
+            if not isinstance(array, np.ndarray | np.generic):
+                return None
+            array = np.asarray(array)
+        if array.dtype is not dtype and array.dtype != dtype:
+            return None
+        arrays[name] = array
+        shapes.append(array.shape)
+    return arrays
+
 
 def read_call(manifest: Manifest, inputs: object, params: object, initial: object, lengths: object) -> Call:
     """Check all arguments of a forward pass against each other.
@@ -124,8 +201,8 @@ def read_call(manifest: Manifest, inputs: object, params: object, initial: objec
         ArgumentError: A name is missing or unknown, or a shape or dtype is wrong.
     """
     dtype = np.dtype(manifest.dtype)
-    x = read_named("inputs", inputs, manifest.inputs, dtype, required=True, bare=True)
-    p = read_named("params", params, manifest.parameters, dtype, required=True)
+    x = read_named("inputs", inputs, manifest.inputs, dtype, required=ArraySpec.plane, bare=True)
+    p = read_named("params", params, manifest.parameters, dtype, required=attrgetter("shape"))
     s = read_named("initial", initial, manifest.carried, dtype)
     batched = _is_batched(manifest, x)
     shapes: list[tuple[str, Shape, FloatArray]] = [
@@ -136,6 +213,12 @@ def read_call(manifest: Manifest, inputs: object, params: object, initial: objec
     sizes = Sizes() if batched else Sizes({"B": 1}, {"B": "inputs without a batch axis"})
     if not manifest.inputs:
         _sizes_from_lengths(sizes, lengths)
+    settle(manifest, sizes, shapes)
+    return _call(sizes, batched, x, p, s, lengths)
+
+
+def settle(manifest: Manifest, sizes: Sizes, shapes: Sequence[tuple[str, Shape, FloatArray]]) -> None:
+    """Solve for all widths and hold every array, under the name that errors call it, against its shape."""
     sizes.learn(
         (argument, width, number)
         for argument, shape, array in shapes
@@ -147,18 +230,18 @@ def read_call(manifest: Manifest, inputs: object, params: object, initial: objec
     for name, members in manifest.widths.items():
         if name not in sizes.numbers:
             raise ArgumentError("initial", f"no array tells the width {name}", " or ".join(members))
+
+
+def _call(sizes: Sizes, batched: bool, x: Arrays, p: Arrays, s: Arrays, lengths: object) -> Call:
+    """The call with arrays whose shapes are right."""
     if not batched:
         x = {name: array[:, None] for name, array in x.items()}
         s = {name: array[None] for name, array in s.items()}
-    for spec in manifest.carried:
-        if spec.name not in s:
-            start = allocate(f"initial[{spec.name!r}]", evaluate(spec.carried(), sizes.numbers), dtype)
-            start.fill(getattr(spec, "initial", 0.0))
-            s[spec.name] = start
-    counts = read_lengths(lengths, sizes)
-    return Call(
-        sizes, _laid_out("inputs", x), _laid_out("params", p), _laid_out("initial", s), counts, batched
-    )
+    counts = None if lengths is None else read_lengths(lengths, sizes)
+    lay_out("inputs", x)
+    lay_out("params", p)
+    lay_out("initial", s)
+    return Call(sizes, x, p, s, counts, batched)
 
 
 def read_named(
@@ -167,7 +250,7 @@ def read_named(
     specs: Sequence[ArraySpec],
     dtype: np.dtype[Any],
     *,
-    required: bool = False,
+    required: Callable[[ArraySpec], Shape] | None = None,
     bare: bool = False,
 ) -> Arrays:
     """A dict of arrays of one dtype, by the names of the specs; shapes are not looked at.
@@ -177,7 +260,7 @@ def read_named(
         given: What the caller handed over; None is an empty dict.
         specs: The valid names.
         dtype: What every array must have.
-        required: Whether every name must be there.
+        required: The shape that an error tells if a name is missing; None if names may be missing.
         bare: Whether a sole array may come without its name.
     """
     items = _as_mapping(argument, given, specs, bare)
@@ -191,9 +274,19 @@ def read_named(
         if spec.name in items:
             found[spec.name] = read_array(f"{argument}[{spec.name!r}]", items[spec.name], dtype)
         elif required:
-            shape = spec.plane() if argument == "inputs" else spec.shape
-            raise ArgumentError(f"{argument}[{spec.name!r}]", "is missing", f"an array {spelled(shape)}")
+            wanted = f"an array {spelled(required(spec))}"
+            raise ArgumentError(f"{argument}[{spec.name!r}]", "is missing", wanted)
     return found
+
+
+def has_shapes(given: object, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype[Any]) -> bool:
+    """Whether these are plain arrays of the shapes of their names; if not, they may still be right."""
+    if type(given) is not dict:
+        return False
+    for name, array in given.items():
+        if type(array) is not np.ndarray or array.dtype is not dtype or array.shape != shapes.get(name):
+            return False
+    return True
 
 
 def _as_mapping(argument: str, given: object, specs: Sequence[ArraySpec], bare: bool) -> Mapping[Any, object]:
@@ -268,34 +361,11 @@ def _is_batched(manifest: Manifest, inputs: Arrays) -> bool:
     return decided
 
 
-def _laid_out(argument: str, arrays: Arrays) -> Arrays:
-    """The arrays as C reads them; copied only where they are not so already."""
-    return {name: contiguous(f"{argument}[{name!r}]", array) for name, array in arrays.items()}
-
-
-def contiguous(argument: str, array: FloatArray) -> FloatArray:
-    """The array itself, or a copy if its elements are not in order and aligned."""
-    flags = array.flags
-    if flags.c_contiguous and flags.aligned:
-        return array
-    copy = allocate(argument, array.shape, array.dtype)
-    copy[...] = array
-    return copy
-
-
-def allocate(
-    purpose: str, shape: tuple[int, ...], dtype: np.dtype[Any], *, zero: bool = False
-) -> NDArray[Any]:
-    """A new array; a size that no memory can hold is an error in numbers."""
-    try:
-        return np.zeros(shape, dtype) if zero else np.empty(shape, dtype)
-    except (MemoryError, ValueError):
-        raise too_large(purpose, math.prod(shape) * dtype.itemsize) from None
-
-
-def too_large(purpose: str, count: int) -> ArgumentError:
-    """The error for memory that cannot be had."""
-    return ArgumentError(purpose, f"needs {count:,} bytes, more than there are", "fewer steps or sequences")
+def lay_out(argument: str, arrays: Arrays) -> None:
+    """Replace arrays by copies where C could not read them as they are."""
+    for name, array in arrays.items():
+        if array.flags.num & _READY != _READY:
+            arrays[name] = contiguous(f"{argument}[{name!r}]", array)
 
 
 def spelled(shape: Shape) -> str:

@@ -10,7 +10,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,18 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 import gategen as gg
-from gategen.errors import ArgumentError, GategenWarning, nearest
+from gategen.errors import ArgumentError, BuildError, GategenWarning, nearest
 from gategen.runtime import build, cache
 from gategen.runtime.engines import CEngine, Engine, NumpyEngine
 from gategen.runtime.kernel import Kernel
 from gategen.runtime.manifest import Manifest
+from gategen.runtime.team import threads_wanted
 
 if TYPE_CHECKING:
     from gategen.language.cell import Cell
 
-_RENDERINGS = {"c": "c-portable", "c-portable": "c-portable", "numpy": "numpy"}
+_FLAGS = {"c": build.FAST, "c-portable": build.PORTABLE, "numpy": ()}
+"""The back ends, and what the C compiler is told for each."""
 _ZOO = Path(__file__).resolve().parents[1] / "zoo"
 _ZOO_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
 
@@ -51,6 +53,7 @@ class _Options:
     constants: Mapping[str, float]
     outputs: tuple[str, ...]
     compiler: build.Compiler | None
+    threads: int
 
     def key(self, cell: _Text) -> str:
         """The key of everything that a warm start needs."""
@@ -73,6 +76,7 @@ def compile(
     backend: str = "c",
     constants: Mapping[str, float] | None = None,
     outputs: Iterable[str] | None = None,
+    threads: int | None = None,
 ) -> Kernel:
     """Compile a cell, or find what was compiled before; one kernel serves all sizes.
 
@@ -82,16 +86,20 @@ def compile(
         backend: ``c``, ``c-portable`` or ``numpy``. Without a C compiler NumPy takes over, with a warning.
         constants: Other values for the cell's constants.
         outputs: The names to give back instead of the cell's own outputs; any that is assigned per step.
+        threads: How many a call may use, by default what GATEGEN_THREADS says, else one per processor.
 
     Raises:
         CellError: The cell is wrong.
         ArgumentError: An option is wrong.
         BuildError: The C compiler failed.
     """
-    options = _read_options(dtype, backend, constants, outputs)
+    options = _read_options(dtype, backend, constants, outputs, threads)
     if options.compiler is None and backend != "numpy":
         # The user's line is told, not ours.
         told = f"{build.missing_compiler()}. Until then the NumPy back end runs {_title(cell)}"
+        warnings.warn(told, GategenWarning, stacklevel=2)
+    elif backend == "c" and options.rendering != "c":
+        told = f"the portable C runs {_title(cell)}: {build.missing_vectors()}"
         warnings.warn(told, GategenWarning, stacklevel=2)
     source = _find_text(cell)
     kernel = None if source is None else _warm(source, options)
@@ -108,7 +116,11 @@ def _title(cell: object) -> str:
 
 
 def _read_options(
-    dtype: DTypeLike, backend: str, constants: Mapping[str, float] | None, outputs: Iterable[str] | None
+    dtype: DTypeLike,
+    backend: str,
+    constants: Mapping[str, float] | None,
+    outputs: Iterable[str] | None,
+    threads: int | None,
 ) -> _Options:
     try:
         kind = np.dtype(dtype).name if dtype is not None else "None"
@@ -116,17 +128,19 @@ def _read_options(
         kind = str(dtype)
     if kind not in ("float32", "float64"):
         raise ArgumentError("dtype", f"is {kind}", "float32 or float64")
-    if backend not in _RENDERINGS:
-        known = f"one of {', '.join(_RENDERINGS)}"
-        raise ArgumentError("backend", f"is {backend!r}", known, nearest(str(backend), _RENDERINGS))
+    if backend not in _FLAGS:
+        known = f"one of {', '.join(_FLAGS)}"
+        raise ArgumentError("backend", f"is {backend!r}", known, nearest(str(backend), _FLAGS))
     for name, value in (constants or {}).items():
         if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
             raise ArgumentError(f"constants[{name!r}]", f"is {value!r}", "a finite number")
     numbers = {name: _plain(value) for name, value in (constants or {}).items()}
     names = (outputs,) if isinstance(outputs, str) else tuple(outputs or ())
     compiler = None if backend == "numpy" else build.find_compiler()
-    rendering = "numpy" if compiler is None else _RENDERINGS[backend]
-    return _Options(kind, rendering, numbers, names, compiler)
+    rendering = "numpy" if compiler is None else backend
+    if rendering == "c" and build.missing_vectors():
+        rendering = "c-portable"
+    return _Options(kind, rendering, numbers, names, compiler, threads_wanted(threads))
 
 
 def _plain(value: Any) -> float:
@@ -164,13 +178,23 @@ def _warm(source: _Text, options: _Options) -> Kernel | None:
         return None
     manifest = Manifest.from_json(known["manifest"])
     library = build.find(known["code"]) if manifest.backend != "numpy" else _module(entry)
-    return None if library is None else Kernel(manifest, _engine(manifest, library))
+    return None if library is None else _kernel(manifest, library, options)
 
 
 def _cold(cell: Cell | str | Path, source: _Text | None, options: _Options) -> Kernel:
     """The kernel by all stages; the code is still looked for before it is built."""
-    loaded = _load(cell, source, options)
-    lowered = gg.pipeline.lowered(loaded, options.dtype, options.rendering)
+    manifest, library, code = _built(_load(cell, source, options), options)
+    kernel = _kernel(manifest, library, options)
+    # A file that changed while it was compiled must not leave its new code under its old text.
+    if source is not None and _find_text(cell) == source:
+        entry = {"manifest": manifest.to_json(), "code": code}
+        cache.write_manifest(options.key(source), entry, label=manifest.cell)
+    return kernel
+
+
+def _built(cell: Cell, options: _Options) -> tuple[Manifest, Path, str]:
+    """The manifest of a cell, its code, and the key of the code."""
+    lowered = gg.pipeline.lowered(cell, options.dtype, options.rendering)
     manifest: Manifest = lowered.manifest
     if options.compiler is None:
         code = cache.key("module", lowered.source)
@@ -180,17 +204,20 @@ def _cold(cell: Cell | str | Path, source: _Text | None, options: _Options) -> K
             text = folder / f"{cache.OWN_PREFIX}{name}_{code[:16]}.py"
             text.write_text(lowered.source, encoding="utf-8")
 
-        library = _module(cache.store(code, fill, label=manifest.cell))
-    else:
-        about: Any = {"flags": build.PORTABLE, "compiler": options.compiler, "name": manifest.cell}
-        code = build.binary_key(lowered.source, lowered.cdef, **about)
-        library = build.build(lowered.source, lowered.cdef, **about)
-    kernel = Kernel(manifest, _engine(manifest, library))
-    # A file that changed while it was compiled must not leave its new code under its old text.
-    if source is not None and _find_text(cell) == source:
-        entry = {"manifest": manifest.to_json(), "code": code}
-        cache.write_manifest(options.key(source), entry, label=manifest.cell)
-    return kernel
+        return manifest, _module(cache.store(code, fill, label=manifest.cell)), code
+    about: Any = {"flags": _FLAGS[options.rendering], "compiler": options.compiler, "name": manifest.cell}
+    code = build.binary_key(lowered.source, lowered.cdef, **about)
+    try:
+        return manifest, build.build(lowered.source, lowered.cdef, **about), code
+    except BuildError as error:
+        if options.rendering != "c":
+            raise
+        # Not every compiler has GNU vectors; what is wrong elsewhere is wrong for the portable C as well.
+        manifest, library, code = _built(cell, replace(options, rendering="c-portable"))
+        told = (
+            f"the portable C runs {manifest.cell}: this compiler cannot make the fast one ({error.problem})"
+        )
+        return replace(manifest, warnings=(*manifest.warnings, told)), library, code
 
 
 def _load(cell: Cell | str | Path, source: _Text | None, options: _Options) -> Cell:
@@ -212,7 +239,12 @@ def _module(entry: Path) -> Path:
     return next(file for file in sorted(entry.iterdir()) if file.suffix == ".py")
 
 
-def _engine(manifest: Manifest, library: Path) -> Engine:
+def _kernel(manifest: Manifest, library: Path, options: _Options) -> Kernel:
+    # Only the fast rendering can use more than one.
+    threads = options.threads if manifest.backend == "c" else 1
+    engine: Engine
     if manifest.backend == "numpy":
-        return NumpyEngine(manifest, library)
-    return CEngine(manifest, build.load(library))
+        engine = NumpyEngine(manifest, library)
+    else:
+        engine = CEngine(manifest, build.load(library), threads)
+    return Kernel(manifest, engine, threads)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gategen.errors import ArgumentError, GategenError
 from gategen.language.shapes import Shape
-from gategen.runtime.arguments import Arrays, Call, allocate, contiguous, too_large
-from gategen.runtime.manifest import ArraySpec, Manifest, evaluate
+from gategen.runtime import team
+from gategen.runtime.arguments import Call, Sizes
+from gategen.runtime.manifest import Manifest, evaluate
+from gategen.runtime.memory import Arrays, Block, Pool, allocate_all, contiguous, too_large
 
-_ALIGNMENT = 64
+Step = Callable[[], None]
+"""One step of a stream."""
 
 
-@dataclass(frozen=True)
-class Slopes:
+class Slopes(NamedTuple):
     """Gradients by name, those that came in or those that went out."""
 
     inputs: Arrays
@@ -31,8 +33,7 @@ class Slopes:
     initial: Arrays
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """The names whose gradients are asked for; ``initial`` names states and inputs whose past is read."""
 
     inputs: frozenset[str]
@@ -47,10 +48,59 @@ class Engine(Protocol):
         """Outputs (T, B, width), final states (B, width), and the tape if ``keep``."""
 
     def backward(self, call: Call, tape: Any, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
-        """The gradients that are wanted; names that the code leaves out are zero. Consumes the tape."""
+        """The gradients that are wanted, in the order of the manifest; what is left out is zero.
+
+        This consumes the tape.
+        """
 
     def copy(self, tape: Any) -> Any:
         """A tape that may be consumed while the original stays."""
+
+    def stepper(self, call: Call, outputs: Arrays) -> Step:
+        """A function that runs one step, T = 1, on arrays that stay the same: those of the call and outputs.
+
+        It reads the inputs, writes the outputs, and moves the states, all of which are in ``initial``. The
+        caller keeps the arrays, the parameters too. Making it runs a step, so states are set afterwards.
+        """
+
+
+class _Plan:
+    """What follows from the sizes of a call for a C engine.
+
+    Attributes:
+        dims: The struct of sizes.
+        outputs, final, inputs, params, initial: Shapes by name; of params those with a gradient.
+        work: Bytes of a workspace, once somebody asked.
+        tape: Bytes of a tape, once somebody asked.
+    """
+
+    def __init__(self, manifest: Manifest, numbers: Mapping[str, int], dims: Any) -> None:
+        def shapes(named: Iterable[tuple[str, Shape]]) -> dict[str, tuple[int, ...]]:
+            return {name: evaluate(shape, numbers) for name, shape in named}
+
+        self.dims = dims
+        self.outputs = shapes((s.name, s.plane()) for s in manifest.outputs)
+        self.final = shapes((s.name, s.carried()) for s in manifest.states)
+        self.inputs = shapes((s.name, s.plane()) for s in manifest.inputs)
+        self.params = shapes((s.name, s.shape) for s in manifest.learned)
+        self.initial = shapes((s.name, s.carried()) for s in manifest.carried)
+        self.work: int | None = None
+        self.tape: int | None = None
+
+
+class _Tape:
+    """Memory of one run, and the structs of its arguments, which the way back takes again."""
+
+    __slots__ = ("arguments", "block", "size")
+
+    def __init__(self, block: Block, size: int, arguments: tuple[_Struct, _Struct]) -> None:
+        self.block = block
+        self.size = size
+        self.arguments = arguments
+
+
+_Struct = tuple[Any, list[Any]]
+"""A C struct, and what must stay alive as long as it."""
 
 
 class CEngine:
@@ -59,11 +109,13 @@ class CEngine:
     Args:
         manifest: Names and shapes.
         module: From `gategen.runtime.build.load`.
+        threads: How many the fast rendering may use.
     """
 
-    def __init__(self, manifest: Manifest, module: ModuleType) -> None:
+    def __init__(self, manifest: Manifest, module: ModuleType, threads: int = 1) -> None:
         self._manifest = manifest
         self._dtype = np.dtype(manifest.dtype)
+        self._threads = threads
         ffi, lib = module.ffi, module.lib
         kind = f"f{8 * self._dtype.itemsize}"
         # The functions' names tell the prefix: a cell's name need not be an identifier.
@@ -72,89 +124,110 @@ class CEngine:
         self._ffi = ffi
         self._forward = getattr(lib, f"{prefix}_forward_{kind}")
         self._backward = getattr(lib, f"{prefix}_backward_{kind}")
+        self._fast = manifest.backend == "c"
         self._tape_size = getattr(lib, f"{prefix}_tape_size_{kind}")
         self._work_size = getattr(lib, f"{prefix}_work_size_{kind}")
-        self._reals = ffi.typeof("float[]" if kind == "f32" else "double[]")
+        reals = "float[]" if kind == "f32" else "double[]"
+        self._reals = ffi.typeof(reals)
         self._integers = ffi.typeof("int64_t[]")
-        self._bytes = ffi.typeof("char[]")
         self._dims = ffi.typeof(f"{prefix}_dims *")
-        # By place: T, B and the widths in order, whose names may be no identifiers in C.
-        self._dims_members = [name for name, _ in self._dims.item.fields]
-        self._params = ffi.typeof(f"{prefix}_params_{kind} *")
-        self._inputs = ffi.typeof(f"{prefix}_inputs_{kind} *")
-        self._outputs = ffi.typeof(f"{prefix}_outputs_{kind} *")
+        self._params = _Members(
+            ffi.typeof(f"{prefix}_params_{kind} *"), [(s.member, 0, s.name) for s in manifest.parameters]
+        )
+        self._inputs = _Members(
+            ffi.typeof(f"{prefix}_inputs_{kind} *"),
+            [(s.member, 0, s.name) for s in manifest.inputs]
+            + [(s.start, 1, s.name) for s in manifest.carried],
+        )
+        self._outputs = _Members(
+            ffi.typeof(f"{prefix}_outputs_{kind} *"),
+            [(s.member, 0, s.name) for s in manifest.outputs]
+            + [(s.final, 1, s.name) for s in manifest.states],
+        )
+        self._work = Pool(ffi, "char[]", "the workspace")
+        self._tapes = Pool(ffi, reals, "the tape")
 
     def forward(self, call: Call, keep: bool) -> tuple[Arrays, Arrays, Any]:
         """See `Engine`."""
-        numbers = call.sizes.numbers
-        outputs = {s.name: self._new("outputs", s, s.plane(), numbers) for s in self._manifest.outputs}
-        final = {s.name: self._new("final", s, s.carried(), numbers) for s in self._manifest.states}
-        tape = None
+        plan = self._plan(call.sizes)
+        outputs = allocate_all("outputs", plan.outputs, plan.outputs, self._dtype)
+        final = allocate_all("final", plan.final, plan.final, self._dtype)
+        params, inputs = self._struct(self._params, call.params), self._given(call)
+        tape, memory = None, self._ffi.NULL
         if keep:
-            count = self._measure(self._tape_size, numbers, self._dtype.itemsize, "the tape")
-            tape = allocate("the tape", (count,), self._dtype)
-        with _Pointers(self) as to:
-            self._run(
-                self._forward,
-                self._sizes(numbers),
-                to.params(call.params),
-                to.inputs(call.inputs, call.initial, call.lengths),
-                to.outputs(outputs, final),
-                self._ffi.NULL if tape is None else to.reals(tape),
-                to.work(numbers),
-            )
+            size = self._tape_bytes(call.sizes, plan)
+            tape = _Tape(self._tapes.take(size), size, (params, inputs))
+            memory = tape.block.pointer
+        results = self._struct(self._outputs, outputs, final)
+        work = self._work.take(self._work_bytes(call.sizes, plan))
+        self._run(self._forward, plan.dims, params[0], inputs[0], results[0], memory, work.pointer)
+        self._work.give(work)
         return outputs, final, tape
 
-    def backward(
-        self, call: Call, tape: NDArray[Any], d_outputs: Arrays, d_final: Arrays, wanted: Wanted
-    ) -> Slopes:
-        """See `Engine`."""
-        numbers, manifest = call.sizes.numbers, self._manifest
-        d_inputs = {
-            s.name: self._new("d_inputs", s, s.plane(), numbers, zero=True)
-            for s in manifest.inputs
-            if s.name in wanted.inputs
-        }
-        d_params = {
-            s.name: self._new("d_params", s, s.shape, numbers, zero=True)
-            for s in manifest.parameters
-            if s.name in wanted.params
-        }
-        d_initial = {
-            s.name: self._new("d_initial", s, s.carried(), numbers, zero=True)
-            for s in manifest.carried
-            if s.name in wanted.initial
-        }
-        with _Pointers(self) as to:
-            self._run(
-                self._backward,
-                self._sizes(numbers),
-                to.params(call.params),
-                to.inputs(call.inputs, call.initial, call.lengths),
-                to.outputs(d_outputs, d_final),
-                to.reals(tape),
-                to.params(d_params),
-                to.inputs(d_inputs, d_initial, None),
-                to.work(numbers),
-            )
+    def backward(self, call: Call, tape: _Tape, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
+        """See `Engine`. The code writes every array that it gets."""
+        plan = self._plan(call.sizes)
+        d_inputs = allocate_all("d_inputs", plan.inputs, wanted.inputs, self._dtype)
+        d_params = allocate_all("d_params", plan.params, wanted.params, self._dtype)
+        d_initial = allocate_all("d_initial", plan.initial, wanted.initial, self._dtype)
+        (params, _), (inputs, _) = tape.arguments
+        slopes = self._struct(self._outputs, d_outputs, d_final)
+        to_params, to_inputs = (
+            self._struct(self._params, d_params),
+            self._struct(self._inputs, d_inputs, d_initial),
+        )
+        work = self._work.take(self._work_bytes(call.sizes, plan))
+        given = (plan.dims, params, inputs, slopes[0], tape.block.pointer, to_params[0], to_inputs[0])
+        self._run(self._backward, *given, work.pointer)
+        self._work.give(work)
+        self._tapes.give(tape.block)
         return Slopes(d_inputs, d_params, d_initial)
 
-    def copy(self, tape: NDArray[Any]) -> NDArray[Any]:
+    def copy(self, tape: _Tape) -> _Tape:
         """See `Engine`."""
-        twin = allocate("a copy of the tape", tape.shape, tape.dtype)
-        twin[...] = tape
-        return twin
+        twin = self._tapes.take(tape.size)
+        twin.array[: tape.size] = tape.block.array[: tape.size]
+        return _Tape(twin, tape.size, tape.arguments)
 
-    def _new(
-        self, part: str, spec: ArraySpec, shape: Shape, numbers: Mapping[str, int], *, zero: bool = False
-    ) -> NDArray[Any]:
-        return allocate(f"{part}[{spec.name!r}]", evaluate(shape, numbers), self._dtype, zero=zero)
+    def stepper(self, call: Call, outputs: Arrays) -> Step:
+        """See `Engine`. C copies first states before it writes last ones, so they may be the same."""
+        plan, null = self._plan(call.sizes), self._ffi.NULL
+        params, inputs = self._struct(self._params, call.params), self._given(call)
+        results = self._struct(self._outputs, outputs, call.initial)
+        work = self._work.new(self._work_bytes(call.sizes, plan))
+        rest = (inputs[0], results[0], null, work.pointer)
+        self._run(self._forward, plan.dims, params[0], *rest)
+        if not self._fast:
+            return partial(self._run, self._forward, plan.dims, params[0], *rest)
+        # Weights stay where they were packed.
+        if self._threads > 1 and call.batch > 1:
+            return partial(self._run, self._forward, plan.dims, null, *rest)
+        function, given = self._forward, (plan.dims, null, *rest, null)
+
+        def step() -> None:
+            if code := function(*given):
+                self._refused(code)
+
+        return step
+
+    def _plan(self, sizes: Sizes) -> _Plan:
+        plan: _Plan | None = sizes.kept.get("c")
+        if plan is None:
+            plan = sizes.kept["c"] = _Plan(self._manifest, sizes.numbers, self._sizes(sizes.numbers))
+        return plan
 
     def _sizes(self, numbers: Mapping[str, int]) -> Any:
-        dims = self._ffi.new(self._dims)
-        for member, name in zip(self._dims_members, ("T", "B", *self._manifest.widths), strict=True):
-            setattr(dims, member, numbers[name])
-        return dims
+        # By place: T, B and the widths in order, whose names may be no identifiers in C.
+        return self._ffi.new(self._dims, [numbers[name] for name in ("T", "B", *self._manifest.widths)])
+
+    def _work_bytes(self, sizes: Sizes, plan: _Plan) -> int:
+        plan.work = plan.work or self._measure(self._work_size, sizes.numbers, 1, "the workspace")
+        return plan.work
+
+    def _tape_bytes(self, sizes: Sizes, plan: _Plan) -> int:
+        size = self._dtype.itemsize
+        plan.tape = plan.tape or size * self._measure(self._tape_size, sizes.numbers, size, "the tape")
+        return plan.tape
 
     def _measure(self, function: Any, numbers: Mapping[str, int], itemsize: int, purpose: str) -> int:
         """A size from the module, unless it would overflow there: it grows at most as T times B does."""
@@ -164,69 +237,53 @@ class CEngine:
             raise too_large(purpose, bound)
         return int(function(self._sizes(numbers)))
 
+    def _given(self, call: Call) -> _Struct:
+        struct, alive = self._struct(self._inputs, call.inputs, call.initial)
+        if call.lengths is not None:
+            alive.append(self._ffi.from_buffer(self._integers, call.lengths))
+            setattr(struct, self._manifest.lengths, alive[-1])
+        return struct, alive
+
+    def _struct(self, members: _Members, *groups: Arrays) -> _Struct:
+        """A struct of pointers; what has no array is NULL."""
+        pointer, reals, null = self._ffi.from_buffer, self._reals, self._ffi.NULL
+        if len(groups) == 1 and len(groups[0]) == len(members.places):
+            arrays = groups[0]
+            pointers = [pointer(reals, arrays[name]) for _, name in members.places]
+            return self._ffi.new(members.kind, pointers), pointers
+        pointers = [
+            null if (array := groups[group].get(name)) is None else pointer(reals, array)
+            for group, name in members.places
+        ]
+        return self._ffi.new(members.kind, pointers), pointers
+
     def _run(self, function: Any, *arguments: Any) -> None:
-        code = function(*arguments)
+        if not self._fast:
+            code = function(*arguments)
+        else:
+            address = team.take(self._threads)
+            try:
+                code = function(*arguments, self._ffi.NULL if address is None else address)
+            finally:
+                team.give_back(address)
         if code:
-            raise GategenError(f"the kernel of {self._manifest.cell} refused its arguments with code {code}")
+            self._refused(code)
+
+    def _refused(self, code: int) -> NoReturn:
+        raise GategenError(f"the kernel of {self._manifest.cell} refused its arguments with code {code}")
 
 
-class _Pointers:
-    """The structs of one call, and what must stay alive until it returns."""
+class _Members:
+    """A struct's type, and for each of its members the group and name of the array it points to.
 
-    def __init__(self, engine: CEngine) -> None:
-        self._engine = engine
-        self._alive: list[Any] = []
+    No array has the name of members that point to something else, such as the lengths.
+    """
 
-    def __enter__(self) -> _Pointers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._alive.clear()
-
-    def reals(self, array: NDArray[Any]) -> Any:
-        """A pointer to the elements of a contiguous array."""
-        return self._pointer(self._engine._reals, array)
-
-    def params(self, arrays: Arrays) -> Any:
-        """The struct of parameters; what has no array stays NULL."""
-        struct = self._engine._ffi.new(self._engine._params)
-        return self._fill(struct, ((s.member, s.name) for s in self._engine._manifest.parameters), arrays)
-
-    def inputs(self, arrays: Arrays, initial: Arrays, lengths: NDArray[np.int64] | None) -> Any:
-        """The struct of inputs, first states and lengths; what has no array stays NULL."""
-        manifest = self._engine._manifest
-        struct = self._engine._ffi.new(self._engine._inputs)
-        self._fill(struct, ((s.member, s.name) for s in manifest.inputs), arrays)
-        self._fill(struct, ((s.start, s.name) for s in manifest.carried), initial)
-        if lengths is not None:
-            setattr(struct, manifest.lengths, self._pointer(self._engine._integers, lengths))
-        return struct
-
-    def outputs(self, arrays: Arrays, final: Arrays) -> Any:
-        """The struct of outputs and last states; what has no array stays NULL."""
-        manifest = self._engine._manifest
-        struct = self._engine._ffi.new(self._engine._outputs)
-        self._fill(struct, ((s.member, s.name) for s in manifest.outputs), arrays)
-        return self._fill(struct, ((s.final, s.name) for s in manifest.states), final)
-
-    def work(self, numbers: Mapping[str, int]) -> Any:
-        """The workspace of one call, aligned."""
-        engine = self._engine
-        count = engine._measure(engine._work_size, numbers, 1, "the workspace")
-        raw = allocate("the workspace", (count + _ALIGNMENT,), np.dtype(np.uint8))
-        start = -raw.__array_interface__["data"][0] % _ALIGNMENT
-        return self._pointer(engine._bytes, raw[start : start + count])
-
-    def _fill(self, struct: Any, members: Iterable[tuple[str, str]], arrays: Arrays) -> Any:
-        for member, name in members:
-            if name in arrays:
-                setattr(struct, member, self.reals(arrays[name]))
-        return struct
-
-    def _pointer(self, kind: Any, array: NDArray[Any]) -> Any:
-        pointer = self._engine._ffi.from_buffer(kind, array)
-        self._alive.append(pointer)
-        return pointer
+    def __init__(self, kind: Any, arrays: Iterable[tuple[str, int, str]]) -> None:
+        self.kind = kind
+        known = {member: (group, name) for member, group, name in arrays}
+        pointers = [member for member, field in kind.item.fields if field.type.kind == "pointer"]
+        self.places = [known.get(member, (0, "")) for member in pointers]
 
 
 class NumpyEngine:
@@ -243,25 +300,34 @@ class NumpyEngine:
 
     def forward(self, call: Call, keep: bool) -> tuple[Arrays, Arrays, Any]:
         """See `Engine`."""
-        arguments = (call.sizes.numbers, call.inputs, call.params, call.initial, call.lengths)
+        initial = self._starts(call)
+        arguments = (call.sizes.numbers, call.inputs, call.params, initial, call.lengths)
         # NaN and infinities are values like others, as in C.
         with np.errstate(all="ignore"), _Memory("forward"):
             outputs, final, tape = self._module.forward(*arguments, keep)
-        foreign = _ids(call.inputs, call.params, call.initial, tape or {})
+        foreign = _ids(call.inputs, call.params, initial, tape or {})
         return _own("outputs", outputs, foreign), _own("final", final, foreign), tape
 
     def backward(self, call: Call, tape: Any, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
         """See `Engine`."""
-        arguments = (call.sizes.numbers, call.inputs, call.params, call.initial, call.lengths)
+        initial = self._starts(call)
+        arguments = (call.sizes.numbers, call.inputs, call.params, initial, call.lengths)
         states = {spec.name for spec in self._manifest.states}
         d_states = {name: slope for name, slope in d_final.items() if name in states}
         with np.errstate(all="ignore"), _Memory("backward"):
             found = self._module.backward(*arguments, tape, d_outputs, d_states)
-        parts = (("d_inputs", wanted.inputs), ("d_params", wanted.params), ("d_initial", wanted.initial))
-        foreign = _ids(call.inputs, call.params, call.initial, d_outputs, d_final)
+        foreign = _ids(call.inputs, call.params, initial, d_outputs, d_final)
+        manifest = self._manifest
+        parts = (
+            ("d_inputs", manifest.inputs),
+            ("d_params", manifest.learned),
+            ("d_initial", manifest.carried),
+        )
         chosen = [
-            _own(part, {name: array for name, array in arrays.items() if name in names}, foreign)
-            for (part, names), arrays in zip(parts, found, strict=True)
+            _own(
+                part, {s.name: arrays[s.name] for s in specs if s.name in arrays and s.name in names}, foreign
+            )
+            for (part, specs), names, arrays in zip(parts, wanted, found, strict=True)
         ]
         return Slopes(*chosen)
 
@@ -269,6 +335,21 @@ class NumpyEngine:
         """See `Engine`."""
         with _Memory("a copy of the tape"):
             return {name: array.copy() for name, array in tape.items()}
+
+    def stepper(self, call: Call, outputs: Arrays) -> Step:
+        """See `Engine`."""
+
+        def step() -> None:
+            found, final, _ = self.forward(call, False)
+            for targets, arrays in ((outputs, found), (call.initial, final)):
+                for name, array in arrays.items():
+                    targets[name][...] = array
+
+        return step
+
+    def _starts(self, call: Call) -> Arrays:
+        dtype = np.dtype(self._manifest.dtype)
+        return {spec.name: call.start(spec, dtype) for spec in self._manifest.carried}
 
 
 class _Memory:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gategen.errors import ArgumentError, GategenError, nearest
 from gategen.language.shapes import Shape
-from gategen.runtime.arguments import Arrays, Call, FloatArray, allocate, contiguous, read_call, read_named
+from gategen.runtime.arguments import Call, Reader, has_shapes, lay_out, read_named
+from gategen.runtime.checkpoints import Checkpoints
 from gategen.runtime.engines import Engine, Slopes, Wanted
-from gategen.runtime.manifest import ArraySpec, Manifest, evaluate
+from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, evaluate
+from gategen.runtime.memory import Arrays, FloatArray, allocate
 from gategen.runtime.parameters import first_parameters
+from gategen.runtime.stream import Stream
 
 _Shaped = tuple[ArraySpec, Shape]
 
@@ -28,11 +31,19 @@ class Run:
     """
 
     def __init__(
-        self, owner: Kernel, call: Call, outputs: Arrays, final: Arrays, tape: list[Any], keep: bool
+        self,
+        owner: Kernel,
+        engine: Engine,
+        call: Call,
+        outputs: Arrays,
+        final: Arrays,
+        tape: list[Any],
+        keep: bool,
     ):
         self.outputs = outputs
         self.final = final
         self._owner = owner
+        self._engine = engine
         self._call = call
         self._keep = keep
         self._trained = bool(tape)
@@ -66,7 +77,8 @@ class Gradients:
 class Kernel:
     """A compiled cell: one for all sizes, which come from the arrays. Made by `gategen.compile`.
 
-    Nothing in a kernel ever changes: runs may be open side by side and in several threads.
+    Runs may be open side by side and in several threads. A kernel keeps the memory that calls are done with
+    for the next ones: at most two workspaces and two tapes.
 
     Attributes:
         name: The cell's name.
@@ -74,15 +86,23 @@ class Kernel:
         backend: The rendering that runs.
         manifest: Names, shapes and widths.
         warnings: What compiling said about the cell.
+        threads: How many a call may use; results have the same bits for any number.
     """
 
-    def __init__(self, manifest: Manifest, engine: Engine) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, threads: int = 1) -> None:
         self.name = manifest.cell
         self.dtype: np.dtype[Any] = np.dtype(manifest.dtype)
         self.backend = manifest.backend
         self.manifest = manifest
         self.warnings = manifest.warnings
+        self.threads = threads
         self._engine = engine
+        self._reader = Reader(manifest)
+        self._everything = Wanted(
+            frozenset(spec.name for spec in manifest.inputs),
+            frozenset(spec.name for spec in manifest.learned),
+            frozenset(spec.name for spec in manifest.carried),
+        )
 
     def __repr__(self) -> str:
         return f"Kernel({self.name}, {self.dtype}, {self.backend})"
@@ -116,6 +136,7 @@ class Kernel:
         lengths: ArrayLike | None = None,
         train: bool = False,
         keep: bool = False,
+        tape: Literal["full", "sqrt"] = "full",
     ) -> Run:
         """Run the cell over all steps.
 
@@ -127,6 +148,9 @@ class Kernel:
             lengths: Integers (B,) from 0 to T: steps past the end do not count, outputs are zero there.
             train: Whether `backward` will follow; it needs a tape, and inputs and parameters unchanged.
             keep: Whether `backward` may follow more than once.
+            tape: ``sqrt`` keeps the states between segments of 2 sqrt(T) steps and computes the rest again in
+                `backward`: little memory for a third more time. The results have the same bits, gradients of
+                parameters up to rounding.
 
         Returns:
             Outputs and last states.
@@ -136,19 +160,34 @@ class Kernel:
         """
         if keep and not train:
             raise ArgumentError("keep", "is True, but train=False keeps no tape", "train=True, keep=True")
-        call = read_call(self.manifest, inputs, params, initial, lengths)
-        tape = None
-        if call.steps and call.batch:
-            outputs, final, tape = self._engine.forward(call, train)
+        engine = self._engine if tape == "full" else self._checkpoints(tape, train)
+        call = self._reader.read(inputs, params, initial, lengths)
+        held = None
+        if not call.empty:
+            outputs, final, held = engine.forward(call, train)
         else:
             outputs = {s.name: self._zeros("outputs", s, s.plane(), call) for s in self.manifest.outputs}
-            final = {s.name: call.initial[s.name].copy() for s in self.manifest.states}
+            final = {s.name: call.start(s, self.dtype).copy() for s in self.manifest.states}
         for spec in self.manifest.history:
-            final[spec.name] = self._last_input(call, spec.name)
+            final[spec.name] = self._last_input(call, spec)
         if not call.batched:
             outputs = {name: array[:, 0] for name, array in outputs.items()}
             final = {name: array[0] for name, array in final.items()}
-        return Run(self, call, outputs, final, [tape] if train else [], keep)
+        return Run(self, engine, call, outputs, final, [held] if train else [], keep)
+
+    def _checkpoints(self, tape: str, train: bool) -> Engine:
+        """What runs the cell in segments."""
+        if tape != "sqrt":
+            raise ArgumentError(
+                "tape", f"is {tape!r}", "'full' or 'sqrt'", nearest(str(tape), ("full", "sqrt"))
+            )
+        if not train:
+            raise ArgumentError("tape", "is 'sqrt', but train=False keeps no tape", "train=True, tape='sqrt'")
+        if self.manifest.ahead:
+            step = "t-1" if self.manifest.reverse else "t+1"
+            problem = f"is 'sqrt', but a segment cannot see {self.manifest.ahead[0]}[{step}] in the next one"
+            raise ArgumentError("tape", problem, "'full'")
+        return Checkpoints(self.manifest, self._engine)
 
     def backward(
         self,
@@ -180,20 +219,39 @@ class Kernel:
         d_out = self._read_slopes("d_outputs", d_outputs, self.manifest.outputs, call)
         d_last = self._read_slopes("final", final, self.manifest.carried, call)
         tape = self._take_tape(run)
-        if call.steps and call.batch:
+        if not call.empty:
             if run._keep:
-                tape = self._engine.copy(tape)
-            slopes = self._engine.backward(call, tape, d_out, d_last, wanted)
+                tape = run._engine.copy(tape)
+            slopes = run._engine.backward(call, tape, d_out, d_last, wanted)
         else:
             passed = {name: d_last[name].copy() for name in wanted.initial & d_last.keys()}
             slopes = Slopes({}, {}, passed)
         slopes = self._complete(call, slopes, wanted)
-        if call.steps and call.batch:
+        if self.manifest.history and not call.empty:
             self._add_history(call, slopes, d_last)
         if not call.batched:
             slopes.inputs.update({name: array[:, 0] for name, array in slopes.inputs.items()})
             slopes.initial.update({name: array[0] for name, array in slopes.initial.items()})
         return Gradients(slopes.inputs, slopes.params, slopes.initial)
+
+    def stream(
+        self,
+        params: Mapping[str, FloatArray],
+        batch: int = 1,
+        initial: Mapping[str, FloatArray] | None = None,
+    ) -> Stream:
+        """The cell one step at a time: ``s = k.stream(p)``, then ``y = s(x)`` for every x, (width,).
+
+        Args:
+            params: By name, of the shapes that `init` gives. They are packed now: later changes do not count.
+            batch: The number of sequences; for more than one, arrays are (batch, width).
+            initial: By name, what the first step starts from; the declared values by default.
+
+        Raises:
+            ArgumentError: An argument is wrong.
+            GategenError: A step needs what comes later: the cell runs from right to left or reads x[t+1].
+        """
+        return Stream(self.manifest, self._engine, params, batch, initial)
 
     def _take_tape(self, run: Run) -> Any:
         if not run._trained:
@@ -209,45 +267,52 @@ class Kernel:
             ) from None
 
     def _wanted(self, wrt: Iterable[str] | None) -> Wanted:
-        inputs = {spec.name for spec in self.manifest.inputs}
-        learned = {spec.name for spec in self.manifest.learned}
-        carried = {spec.name for spec in self.manifest.carried}
-        names = inputs | learned | carried
-        if wrt is not None:
-            chosen = {wrt} if isinstance(wrt, str) else set(wrt)
-            for name in sorted(chosen - names, key=str):
-                frozen = any(spec.name == name for spec in self.manifest.parameters)
-                problem = f"{name!r} is frozen and has no gradient" if frozen else f"unknown name {name!r}"
-                known = f"some of {', '.join(self._in_order(names))}"
-                raise ArgumentError("wrt", problem, known, "" if frozen else nearest(str(name), names))
-            names = chosen
-        return Wanted(frozenset(names & inputs), frozenset(names & learned), frozenset(names & carried))
+        every = self._everything
+        if wrt is None:
+            return every
+        names = every.inputs | every.params | every.initial
+        chosen = {wrt} if isinstance(wrt, str) else set(wrt)
+        for name in sorted(chosen - names, key=str):
+            frozen = any(spec.name == name for spec in self.manifest.parameters)
+            problem = f"{name!r} is frozen and has no gradient" if frozen else f"unknown name {name!r}"
+            known = f"some of {', '.join(self._in_order(names))}"
+            raise ArgumentError("wrt", problem, known, "" if frozen else nearest(str(name), names))
+        return Wanted(every.inputs & chosen, every.params & chosen, every.initial & chosen)
 
-    def _in_order(self, names: set[str]) -> list[str]:
+    def _in_order(self, names: frozenset[str]) -> list[str]:
         every = (*self.manifest.inputs, *self.manifest.states, *self.manifest.parameters)
         return [spec.name for spec in every if spec.name in names]
 
-    def _read_slopes(self, argument: str, given: object, specs: tuple[ArraySpec, ...], call: Call) -> Arrays:
+    def _read_slopes(self, argument: str, given: Any, specs: tuple[ArraySpec, ...], call: Call) -> Arrays:
         """Gradients that come in: named, checked against the run, contiguous, with a batch axis."""
-        slopes = read_named(argument, given, specs, self.dtype, bare=argument == "d_outputs")
-        for spec in specs:
-            if spec.name in slopes:
-                array, name = slopes[spec.name], f"{argument}[{spec.name!r}]"
-                outputs = argument == "d_outputs"
-                shape = spec.plane(call.batched) if outputs else spec.carried(call.batched)
-                call.sizes.check(name, shape, array.shape)
-                if not call.batched:
-                    array = array[:, None] if outputs else array[None]
-                slopes[spec.name] = contiguous(name, array)
+        if given is None:
+            return {}
+        bare = argument == "d_outputs"
+        if bare and type(given) is np.ndarray and len(specs) == 1:
+            given = {specs[0].name: given}
+        shapes = call.sizes.kept.get(argument)
+        if shapes is None or not has_shapes(given, shapes, self.dtype):
+            given = read_named(argument, given, specs, self.dtype, bare=bare)
+            wanted = {s.name: s.plane(call.batched) if bare else s.carried(call.batched) for s in specs}
+            for name, array in given.items():
+                call.sizes.check(f"{argument}[{name!r}]", wanted[name], array.shape)
+            numbers = call.sizes.numbers
+            call.sizes.kept[argument] = {name: evaluate(shape, numbers) for name, shape in wanted.items()}
+        slopes: Arrays = {**given}
+        if not call.batched:
+            slopes = {name: array[:, None] if bare else array[None] for name, array in slopes.items()}
+        lay_out(argument, slopes)
         return slopes
 
     def _complete(self, call: Call, found: Slopes, wanted: Wanted) -> Slopes:
         """The gradients wanted in the author's order, zeros for what the code left out."""
 
-        def fill(part: str, names: frozenset[str], arrays: Arrays, all_shapes: Iterable[_Shaped]) -> Arrays:
+        def fill(part: str, names: frozenset[str], arrays: Arrays, shaped: Iterable[_Shaped]) -> Arrays:
+            if len(arrays) == len(names):
+                return arrays
             return {
                 spec.name: arrays[spec.name] if spec.name in arrays else self._zeros(part, spec, shape, call)
-                for spec, shape in all_shapes
+                for spec, shape in shaped
                 if spec.name in names
             }
 
@@ -268,11 +333,11 @@ class Kernel:
         last = np.zeros_like(lengths) if self.manifest.reverse else np.maximum(lengths - 1, 0)
         return last, lengths > 0
 
-    def _last_input(self, call: Call, name: str) -> FloatArray:
+    def _last_input(self, call: Call, spec: InputSpec) -> FloatArray:
         """The input (B, width) at the last step of each sequence; the initial one if there was no step."""
         last, alive = self._last_step(call)
-        found = call.initial[name].copy()
-        found[alive] = call.inputs[name][last[alive], np.flatnonzero(alive)]
+        found = call.start(spec, self.dtype).copy()
+        found[alive] = call.inputs[spec.name][last[alive], np.flatnonzero(alive)]
         return found
 
     def _add_history(self, call: Call, slopes: Slopes, d_final: Arrays) -> None:

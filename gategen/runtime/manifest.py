@@ -116,6 +116,7 @@ class Manifest:
         reverse: Whether the cell runs from right to left.
         warnings: What to tell the user once per compilation.
         lengths: The member of the C struct for the number of steps of each sequence.
+        ahead: The inputs of which a step reads what comes later, as x[t+1] if it runs from left to right.
     """
 
     cell: str
@@ -129,6 +130,7 @@ class Manifest:
     reverse: bool = False
     warnings: tuple[str, ...] = ()
     lengths: str = "lengths"
+    ahead: tuple[str, ...] = ()
 
     @cached_property
     def history(self) -> tuple[InputSpec, ...]:
@@ -151,6 +153,7 @@ class Manifest:
             **asdict(self),
             "widths": [[name, list(members)] for name, members in self.widths.items()],
             "warnings": list(self.warnings),
+            "ahead": list(self.ahead),
             **{part: [spec.to_json() for spec in getattr(self, part)] for part in _PARTS},
         }
 
@@ -159,7 +162,8 @@ class Manifest:
         """What `to_json` made."""
         parts = {part: tuple(kind.from_json(spec) for spec in data[part]) for part, kind in _PARTS.items()}
         widths = {name: tuple(members) for name, members in data["widths"]}
-        return cls(**{**data, "widths": widths, "warnings": tuple(data["warnings"]), **parts})
+        names = {field: tuple(data[field]) for field in ("warnings", "ahead")}
+        return cls(**{**data, "widths": widths, **names, **parts})
 
 
 _PARTS: dict[str, type[ArraySpec]] = {

@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from gategen.errors import ArgumentError, nearest
 from gategen.language.shapes import Width
-from gategen.runtime.arguments import Arrays, FloatArray, Sizes, allocate
+from gategen.runtime.arguments import Sizes
 from gategen.runtime.initialise import glorot_uniform
 from gategen.runtime.manifest import Manifest, ParameterSpec, evaluate
+from gategen.runtime.memory import Arrays, FloatArray, allocate
 
 
 def first_parameters(

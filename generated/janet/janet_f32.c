@@ -291,76 +291,66 @@ static void gg_emit(int64_t t, int64_t steps, int64_t B, int64_t n, const int64_
     }
 }
 
-/*
- * exp(x) = 2^k exp(r) where k is the nearest whole number to x / ln 2, and |r| <= ln(2) / 2.
- * There are no branches, so that a compiler can work on several units at once.
- */
-static inline int32_t gg_exponent(real x)
+/* The bits of an IEEE 754 number as a whole number, and back. */
+static inline uint32_t gg_to_bits(real x)
 {
-    return (int32_t)rintf((x == x ? x : 0) * 1.44269504f);
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
 }
 
-/* exp(r) - 1 for r = x - k ln 2, the first terms of its Taylor series; ln 2 is split in two. */
-static inline real gg_remainder(real x, int32_t k)
+static inline real gg_from_bits(uint32_t bits)
 {
-    const real r = (x - (real)k * 0.693145751953125f) - (real)k * 1.42860677e-6f;
-    real sum = 1.0f / 5040.0f;
-    sum = sum * r + 1.0f / 720.0f;
-    sum = sum * r + 1.0f / 120.0f;
-    sum = sum * r + 1.0f / 24.0f;
-    sum = sum * r + 1.0f / 6.0f;
-    sum = sum * r + 1.0f / 2.0f;
+    real x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/*
+ * Adding a number whose last bit is worth 1 rounds to a whole number n, and leaves n and the exponent's
+ * bias in the lowest bits: shifted to the exponent's place, they are 2^n, or 0 where it is too small.
+ */
+static inline real gg_power_of_two(real rounded)
+{
+    return gg_from_bits(gg_to_bits(rounded) << 23);
+}
+
+/* exp(r) - 1 for |r| <= ln(2) / 2, a polynomial. */
+static inline real gg_remainder(real r)
+{
+    real sum = 0.0013933467f;
+    sum = sum * r + 0.008362387f;
+    sum = sum * r + 0.04166648f;
+    sum = sum * r + 0.16666584f;
+    sum = sum * r + 0.5f;
     return r + r * r * sum;
 }
 
-/* 2^k, its exponent written into the bits of an IEEE 754 number. */
-static inline real gg_power_of_two(int32_t k)
-{
-    const uint32_t bits = (uint32_t)(k + 127) << 23;
-    real power;
-    memcpy(&power, &bits, sizeof power);
-    return power;
-}
-
-/* Beyond these bounds the exponential is 0 or infinite; a NaN stays what it is. */
-static inline real gg_bounded(real x)
-{
-    return x < -104.0f ? -104.0f : x > 89.0f ? 89.0f : x;
-}
-
-/* exp(x) - 1 without cancellation: 2^k p + (2^k - 1) with p = exp(r) - 1. */
-static inline real gg_expm1(real x)
-{
-    const real y = gg_bounded(x);
-    const int32_t k = gg_exponent(y), half = k / 2;
-    const real scale = gg_power_of_two(half);
-    const real scaled = scale * gg_remainder(y, k) + (scale - gg_power_of_two(half - k));
-    return gg_power_of_two(k - half) * scaled;
-}
-
 /*
- * With u = exp(2|x|) - 1 it is u / (u + 2) for small x, which does not cancel, and 1 - 2 / (u + 2)
- * for others, where the nearer it comes to 1 the less the division matters.
+ * u / (u + 2) with u = exp(2|x|) - 1, which does not cancel. The larger 2|x| / ln 2 is, the less an
+ * error of r matters, so ln 2 need not be split.
  */
 static inline real gg_tanh(real x)
 {
-    const real y = fabsf(x), u = gg_expm1(2 * y);
-    const real ratio = (y < 0.55f ? u : 2) / (u + 2);
-    return copysignf(y < 0.55f ? ratio : 1 - ratio, x);
+    const real y = fabsf(x), twice = y + y;
+    const real rounded = twice * 1.44269504f + 12583039.0f;
+    const real r = twice - (rounded - 12583039.0f) * 0.69314718f;
+    const real power = gg_power_of_two(rounded);
+    const real u = power * gg_remainder(r) - (1 - power);
+    const real value = u / (u + 2);
+    return copysignf(y > 9.2f ? 1 : value, x);
 }
 
-/* The exponential; 2^k in two factors, because 2^k alone may be out of range. */
-static inline real gg_exp(real x)
-{
-    const real y = gg_bounded(x);
-    const int32_t k = gg_exponent(y), half = k / 2;
-    return (1 + gg_remainder(y, k)) * gg_power_of_two(half) * gg_power_of_two(k - half);
-}
-
+/* 1 / (1 + exp(-x)); where exp(-x) overflows, the value is below the smallest normal number. */
 static inline real gg_sigmoid(real x)
 {
-    const real e = gg_exp(-fabsf(x));
-    return (x >= 0 ? 1 : e) / (1 + e);
+    const real rounded = 12583039.0f - x * 1.44269504f;
+    const real n = rounded - 12583039.0f;
+    const real r = (-x - n * 0.693145751953125f) - n * 1.42860677e-6f;
+    const real power = gg_power_of_two(rounded);
+    const real value = 1 / (1 + (1 + gg_remainder(r)) * power);
+    const real bounded = x > 88.0f ? 1 : value;
+    return x < -88.0f ? 0 : bounded;
 }
 
 int64_t gg_janet_tape_size_f32(const gg_janet_dims *dims)

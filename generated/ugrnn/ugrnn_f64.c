@@ -289,82 +289,72 @@ static void gg_emit(int64_t t, int64_t steps, int64_t B, int64_t n, const int64_
     }
 }
 
-/*
- * exp(x) = 2^k exp(r) where k is the nearest whole number to x / ln 2, and |r| <= ln(2) / 2.
- * There are no branches, so that a compiler can work on several units at once.
- */
-static inline int32_t gg_exponent(real x)
+/* The bits of an IEEE 754 number as a whole number, and back. */
+static inline uint64_t gg_to_bits(real x)
 {
-    return (int32_t)rint((x == x ? x : 0) * 1.4426950408889634);
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
 }
 
-/* exp(r) - 1 for r = x - k ln 2, the first terms of its Taylor series; ln 2 is split in two. */
-static inline real gg_remainder(real x, int32_t k)
+static inline real gg_from_bits(uint64_t bits)
 {
-    const real r = (x - (real)k * 0.69314718036912382) - (real)k * 1.9082149292705877e-10;
-    real sum = 1.0 / 6227020800.0;
-    sum = sum * r + 1.0 / 479001600.0;
-    sum = sum * r + 1.0 / 39916800.0;
-    sum = sum * r + 1.0 / 3628800.0;
-    sum = sum * r + 1.0 / 362880.0;
-    sum = sum * r + 1.0 / 40320.0;
-    sum = sum * r + 1.0 / 5040.0;
-    sum = sum * r + 1.0 / 720.0;
-    sum = sum * r + 1.0 / 120.0;
-    sum = sum * r + 1.0 / 24.0;
-    sum = sum * r + 1.0 / 6.0;
-    sum = sum * r + 1.0 / 2.0;
+    real x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+/*
+ * Adding a number whose last bit is worth 1 rounds to a whole number n, and leaves n and the exponent's
+ * bias in the lowest bits: shifted to the exponent's place, they are 2^n, or 0 where it is too small.
+ */
+static inline real gg_power_of_two(real rounded)
+{
+    return gg_from_bits(gg_to_bits(rounded) << 52);
+}
+
+/* exp(r) - 1 for |r| <= ln(2) / 2, a polynomial. */
+static inline real gg_remainder(real r)
+{
+    real sum = 2.0920426850913865e-09;
+    sum = sum * r + 2.5109205091876078e-08;
+    sum = sum * r + 2.755725671782657e-07;
+    sum = sum * r + 2.755724372626294e-06;
+    sum = sum * r + 2.480158734267543e-05;
+    sum = sum * r + 0.00019841269886619565;
+    sum = sum * r + 0.001388888888887695;
+    sum = sum * r + 0.008333333333321426;
+    sum = sum * r + 0.04166666666666668;
+    sum = sum * r + 0.16666666666666677;
+    sum = sum * r + 0.5;
     return r + r * r * sum;
 }
 
-/* 2^k, its exponent written into the bits of an IEEE 754 number. */
-static inline real gg_power_of_two(int32_t k)
-{
-    const uint64_t bits = (uint64_t)(k + 1023) << 52;
-    real power;
-    memcpy(&power, &bits, sizeof power);
-    return power;
-}
-
-/* Beyond these bounds the exponential is 0 or infinite; a NaN stays what it is. */
-static inline real gg_bounded(real x)
-{
-    return x < -746.0 ? -746.0 : x > 710.0 ? 710.0 : x;
-}
-
-/* The exponential; 2^k in two factors, because 2^k alone may be out of range. */
-static inline real gg_exp(real x)
-{
-    const real y = gg_bounded(x);
-    const int32_t k = gg_exponent(y), half = k / 2;
-    return (1 + gg_remainder(y, k)) * gg_power_of_two(half) * gg_power_of_two(k - half);
-}
-
+/* 1 / (1 + exp(-x)); where exp(-x) overflows, the value is below the smallest normal number. */
 static inline real gg_sigmoid(real x)
 {
-    const real e = gg_exp(-fabs(x));
-    return (x >= 0 ? 1 : e) / (1 + e);
-}
-
-/* exp(x) - 1 without cancellation: 2^k p + (2^k - 1) with p = exp(r) - 1. */
-static inline real gg_expm1(real x)
-{
-    const real y = gg_bounded(x);
-    const int32_t k = gg_exponent(y), half = k / 2;
-    const real scale = gg_power_of_two(half);
-    const real scaled = scale * gg_remainder(y, k) + (scale - gg_power_of_two(half - k));
-    return gg_power_of_two(k - half) * scaled;
+    const real rounded = 6755399441056767.0 - x * 1.4426950408889634;
+    const real n = rounded - 6755399441056767.0;
+    const real r = (-x - n * 0.69314718036912382) - n * 1.9082149292705877e-10;
+    const real power = gg_power_of_two(rounded);
+    const real value = 1 / (1 + (1 + gg_remainder(r)) * power);
+    const real bounded = x > 709.0 ? 1 : value;
+    return x < -709.0 ? 0 : bounded;
 }
 
 /*
- * With u = exp(2|x|) - 1 it is u / (u + 2) for small x, which does not cancel, and 1 - 2 / (u + 2)
- * for others, where the nearer it comes to 1 the less the division matters.
+ * u / (u + 2) with u = exp(2|x|) - 1, which does not cancel. The larger 2|x| / ln 2 is, the less an
+ * error of r matters, so ln 2 need not be split.
  */
 static inline real gg_tanh(real x)
 {
-    const real y = fabs(x), u = gg_expm1(2 * y);
-    const real ratio = (y < 0.55 ? u : 2) / (u + 2);
-    return copysign(y < 0.55 ? ratio : 1 - ratio, x);
+    const real y = fabs(x), twice = y + y;
+    const real rounded = twice * 1.4426950408889634 + 6755399441056767.0;
+    const real r = twice - (rounded - 6755399441056767.0) * 0.6931471805599453;
+    const real power = gg_power_of_two(rounded);
+    const real u = power * gg_remainder(r) - (1 - power);
+    const real value = u / (u + 2);
+    return copysign(y > 19.5 ? 1 : value, x);
 }
 
 int64_t gg_ugrnn_tape_size_f64(const gg_ugrnn_dims *dims)

@@ -1,0 +1,147 @@
+"""A report as tables."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+
+from benchmarks.floors import CLASSES, geometric_mean, missed
+from benchmarks.plan import OURSELVES, PEERS
+from benchmarks.results import Report, Result
+
+_RIVALS = tuple(peer for peer in PEERS if peer not in OURSELVES)
+
+
+def show(report: Report, console: Console) -> None:
+    """Print everything: machine, times, ratios, means, and the floors missed."""
+    for part in _parts(report):
+        console.print(part)
+
+
+def _parts(report: Report) -> Iterator[RenderableType]:
+    yield _machine(report)
+    rivals = [result for result in report.results if result.peer not in OURSELVES]
+    for cell, threads in dict.fromkeys((r.cell, r.threads) for r in rivals):
+        yield _times(report, cell, threads)
+    if len(rivals) < len(report.results):
+        yield _ourselves(report)
+    if rivals:
+        yield _means(report)
+        yield _misses(report)
+
+
+def _machine(report: Report) -> Table:
+    table = Table("", "", title="Machine", title_justify="left", show_header=False, box=None)
+    machine = report.machine
+    table.add_row("processor", machine.processor)
+    table.add_row("compiler", machine.compiler)
+    table.add_row("versions", ", ".join(f"{name} {number}" for name, number in machine.versions.items()))
+    for threads, peak in machine.peak.items():
+        cache = machine.bandwidth[threads]
+        limits = f"{peak:.0f} GFLOP/s on registers, {cache:.0f} GB/s from the cache"
+        table.add_row(f"{_threads(threads)}", limits)
+    return table
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread" + ("s" if count > 1 else "")
+
+
+def _times(report: Report, cell: str, threads: int) -> Table:
+    """One cell: its own speed, then every peer's time over ours and the percent of the peak it reaches."""
+    peak = report.machine.peak[threads]
+    cases = {
+        case: peers
+        for case, all_peers in report.cases().items()
+        if (case[0], case[3]) == (cell, threads)
+        and (peers := {name: r for name, r in all_peers.items() if name in _RIVALS})
+    }
+    columns = [peer for peer in _RIVALS if any(peer in peers for peers in cases.values())]
+    table = Table(title=f"{cell}, {_threads(threads)}: peer time / gategen time", title_justify="left")
+    table.add_column("T,B,I,H", no_wrap=True)
+    table.add_column("mode")
+    for name in ("ms", "GFLOP/s", "of peak", *(PEERS[peer] for peer in columns), "best peer"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (_, shape, mode, _), peers in cases.items():
+        table.add_row(str(shape), mode, *_own(peers, peak), *_ratios(peers, columns, peak))
+    return table
+
+
+def _own(peers: Mapping[str, Result], peak: float) -> list[str]:
+    # Every process of the run timed gategen anew.
+    seconds = statistics.median(result.ours for result in peers.values())
+    rate = next(iter(peers.values())).rate(seconds)
+    return [f"{seconds * 1e3:.3f}", f"{rate:.1f}", f"{100 * rate / peak:.0f} %"]
+
+
+def _ratios(peers: Mapping[str, Result], columns: list[str], peak: float) -> Iterator[str]:
+    for name in columns:
+        if name in peers:
+            share = 100 * peers[name].rate(peers[name].theirs) / peak
+            yield f"{_coloured(peers[name].ratio)} [dim]{share:3.0f} %[/dim]"
+        else:
+            yield "[dim]-[/dim]"
+    yield _coloured(min(result.ratio for result in peers.values()))
+
+
+def _coloured(ratio: float) -> str:
+    return f"[{'green' if ratio >= 1 else 'red'}]{ratio:.2f}[/]"
+
+
+def _ourselves(report: Report) -> Table:
+    """float64 against float32, and odd widths against the next multiple of 16, on one and the same peak."""
+    table = Table(title="gategen beside itself", title_justify="left")
+    names = ("ms", "of peak", "ms there", "of peak there", "time there / here")
+    for name in ("cell", "T,B,I,H", "mode", "threads", "beside", *names):
+        table.add_column(name, justify="right" if name in names else "left")
+    for r in report.results:
+        if r.peer in OURSELVES:
+            aligned = r.peer == "aligned"
+            there = replace(r, shape=r.shape.aligned) if aligned else r
+            # Half as many numbers of twice the size fit into a vector.
+            peak = report.machine.peak[r.threads]
+            shares = r.rate(r.ours) / peak, there.rate(r.theirs) / (peak if aligned else peak / 2)
+            about = (
+                r.cell,
+                str(r.shape),
+                r.mode,
+                str(r.threads),
+                f"H = {there.shape.units}" if aligned else r.peer,
+            )
+            figures = (f"{1e3 * r.ours:.3f}", f"{shares[0]:.0%}", f"{1e3 * r.theirs:.3f}", f"{shares[1]:.0%}")
+            table.add_row(*about, *figures, f"{r.ratio:.2f}")
+    return table
+
+
+def _means(report: Report) -> Table:
+    table = Table(title="Geometric means of peer time / gategen time", title_justify="left")
+    counts = sorted(report.machine.peak)
+    table.add_column("class")
+    table.add_column("against")
+    for threads in counts:
+        table.add_column(_threads(threads), justify="right")
+        table.add_column("cases", justify="right")
+    for group in CLASSES:
+        ratios = [[result.ratio for result in group.worst(report.results, threads)] for threads in counts]
+        if any(ratios):
+            cells = [(_coloured(geometric_mean(own)) if own else "", str(len(own))) for own in ratios]
+            table.add_row(str(group), group.opponents, *(text for pair in cells for text in pair))
+    return table
+
+
+def _misses(report: Report) -> RenderableType:
+    found = missed(report.results)
+    if not found:
+        return "[green]No floor is missed.[/green]"
+    table = Table(title=f"Floors missed: {len(found)}", title_justify="left")
+    for name in ("class", "cell", "T,B,I,H", "mode", "threads", "peer", "ratio", "floor"):
+        table.add_column(name, justify="right" if name in ("threads", "ratio", "floor") else "left")
+    for miss in found:
+        r = miss.result
+        about = (str(miss.group), r.cell, str(r.shape), r.mode, str(r.threads), PEERS[r.peer])
+        table.add_row(*about, f"[red]{r.ratio:.2f}[/red]", f"{miss.floor:g}")
+    return table

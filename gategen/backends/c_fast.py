@@ -1,0 +1,174 @@
+"""The fast rendering: GNU vectors, packed weights, threads; for gcc and clang.
+
+The same schedule as the portable one. Rows of all arrays that a kernel keeps for itself are whole vectors;
+one tile of a product, whose sums stay in registers, serves all products; functions of the cell are ordinary
+scalar C that a compiler vectorizes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gategen.backends.c import SUFFIX, TYPES, title
+from gategen.backends.c_fast_backward import FastBackward
+from gategen.backends.c_fast_forward import FastForward
+from gategen.backends.c_fast_function import FastInterface
+from gategen.backends.c_function import FunctionText
+from gategen.backends.c_structs import file_name
+from gategen.backends.c_text import comment, laid_out
+from gategen.backends.render import render
+from gategen.calculus.schedule import Choice, Schedule
+from gategen.calculus.storage import place
+from gategen.language.cell import Cell
+from gategen.language.text import cell_text
+
+ROUTINES = {
+    "take": (),
+    "aligned": (),
+    "wait": (),
+    "vector_of": (),
+    "rows": ("take", "vector_of"),
+    "room": ("take", "rows", "vector_of"),
+    "begin": ("take",),
+    "gradient": ("take",),
+    "matrix": ("take",),
+    "clear": (),
+    "add": (),
+    "tile": (),
+    "weights": ("tile",),
+    "pack_addend": (),
+    "product": ("tile", "weights"),
+    "outer": ("tile",),
+    "sum": (),
+    "delay": (),
+    "shift": (),
+    "first": (),
+    "hold": (),
+    "advance": (),
+    "emit": (),
+    "emit_step": (),
+    "deliver": (),
+}
+"""The routines of a kernel in the order in which they are printed, each with those that it needs."""
+
+
+@dataclass(frozen=True)
+class FastView:
+    """One C file; see the fields of the portable one."""
+
+    title: str
+    header: str
+    ctype: str
+    vectors: str
+    routines: tuple[str, ...]
+    sizes: tuple[str, ...]
+    forward: str
+    backward: str
+
+
+@dataclass(frozen=True)
+class VectorView:
+    """What vectors of indices are made of: a whole number as wide as an element."""
+
+    word: str
+
+
+@dataclass(frozen=True)
+class RoutineView:
+    """A routine has nothing to fill in."""
+
+
+def source(plan: Schedule, cell: Cell, dtype: str) -> str:
+    """The C file of a cell for one dtype."""
+    interface = _interface(plan, cell, dtype)
+    writers = _writers(plan, interface, dtype)
+    forward, backward = (writer.text() for writer in writers)
+    ours = writers[0].arrays.ours
+    if writers[1].arrays.ours != ours:
+        raise AssertionError("both passes must call our own words the same")
+    sums = [("forward", forward.counts), ("backward", backward.counts)]
+    bytes_ = f"(forward > backward ? forward : backward) * (int64_t)sizeof({interface.ctype}) + 64"
+    equations = cell_text("", cell.declarations, cell.equations).strip().splitlines()
+    view = FastView(
+        title=comment([*title(cell), "", *(f"    {line}" for line in equations), "", *_GUIDE]),
+        header=f"{file_name(cell)}.h",
+        ctype=interface.ctype,
+        vectors=render(
+            "c_fast/vectors.c.j2", VectorView("int32_t" if dtype == "float32" else "int64_t")
+        ).rstrip(),
+        routines=_routines(forward, backward),
+        sizes=(writers[0].tape_size(), interface.measure("work_size", ours, sums, bytes_)),
+        forward=forward.code,
+        backward=backward.code,
+    )
+    return laid_out(render("c_fast/kernel.c.j2", view))
+
+
+def choices(plan: Schedule, cell: Cell) -> tuple[Choice, ...]:
+    """What this rendering decides beyond the schedule, and why."""
+    writers = _writers(plan, _interface(plan, cell, "float32"), "float32")
+    found = [choice for writer in writers if writer.text() for choice in writer.writer.choices]
+    return (*found, *_ALWAYS)
+
+
+_ALWAYS = (
+    Choice("tiles of 6 rows and 4 vectors", "fast C, AVX-512", "24 sums in 32 registers, none left idle"),
+    Choice("tiles of 6 rows and 2 vectors", "fast C, else", "12 sums in 16 registers"),
+    Choice(
+        "weight gradients in chunks of 384 rows", "fast C", "the packed rows of a panel stay in the cache"
+    ),
+    Choice(
+        "share the sequences among threads",
+        "fast C, two or more for each, 2^21 multiply-adds or more",
+        "no thread waits in the loop; less work is done before threads are awake",
+    ),
+)
+
+
+def _writers(plan: Schedule, interface: FastInterface, dtype: str) -> tuple[FastForward, FastBackward]:
+    storage, single = place(plan), dtype == "float32"
+    return FastForward(plan, storage, interface, single), FastBackward(plan, storage, interface, single)
+
+
+def definition(plan: Schedule, cell: Cell, dtype: str) -> str:
+    """The declarations that cffi needs: those of the header, without the preprocessor."""
+    interface = _interface(plan, cell, dtype)
+    return laid_out(f"{interface.dims()}\n\n{interface.declarations()}")
+
+
+def standalone(plan: Schedule, cell: Cell, dtype: str) -> str:
+    """One text with the header in place of its inclusion, as the compiler of a kernel gets it."""
+    include = f'#include "{file_name(cell)}.h"'
+    own = f"#include <stdint.h>\n\n{definition(plan, cell, dtype)}"
+    return source(plan, cell, dtype).replace(include, own)
+
+
+def _interface(plan: Schedule, cell: Cell, dtype: str) -> FastInterface:
+    return FastInterface(cell, plan.program, SUFFIX[dtype], TYPES[dtype])
+
+
+_GUIDE = (
+    "Both passes have three phases: what needs no state is computed before the loop over time, for all"
+    " steps at once; the loop computes what one step hands to the next; what no step waits for follows"
+    " behind the loop, again for all steps at once. Large batches make the products of the first phase"
+    " as parts of those in the loop instead, while their operands are in the cache.",
+    "",
+    "v_all is a value at all steps, [T][B] rows; v_t is one of its steps, from the first row of this"
+    " thread on; v is one row. Our own rows are whole vectors, gg_row(n) elements for n units.",
+    "",
+    "Every element of a matrix product is one chain of multiply-adds in a fixed order, so a sequence"
+    " gives the same bits in any batch and on any number of threads.",
+)
+"""What a reader of a C file should know first."""
+
+
+def _routines(*functions: FunctionText) -> tuple[str, ...]:
+    used = {name for function in functions for name in function.routines}
+    used |= {needed for name in used for needed in ROUTINES[name]}
+    own = {name: text for function in functions for name, text in function.functions.items()}
+    files = [
+        render(f"{'c' if name == 'take' else 'c_fast'}/routines/{name}.c.j2", RoutineView()).rstrip()
+        for name in ROUTINES
+        if name in used
+    ]
+    return (*files, *own.values())

@@ -1,0 +1,293 @@
+"""The benchmark's arithmetic, and that its peers compute what gategen computes; nothing is timed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import plan, worker
+from benchmarks.__main__ import main
+from benchmarks.cells import CELLS, OTHERS, STANDARD
+from benchmarks.contenders import Contender, Disagreement, Problem, compare, gategen
+from benchmarks.floors import CLASSES, FLOORS, Group, geometric_mean, missed
+from benchmarks.peak import measure
+from benchmarks.results import Machine, Report, Result
+from benchmarks.shapes import MODES, SHAPES, Shape, flops, intensity, parse_shape
+from benchmarks.timing import interleaved
+
+TINY = Shape(5, 3, 4, 6)
+SMALL = SHAPES["small-single"]
+LARGE = SHAPES["wide"]
+
+
+def result(
+    peer: str,
+    ratio: float,
+    cell: str = "lstm",
+    shape: Shape = SMALL,
+    mode: str = "forward",
+    threads: int = 1,
+) -> Result:
+    return Result(cell, shape, mode, threads, peer, 1e-3, ratio * 1e-3, ratio, 3)
+
+
+def report(*results: Result) -> Report:
+    machine = Machine("a processor", "a compiler", {"python": "3"}, {1: 100.0, 2: 200.0}, {1: 90.0, 2: 180.0})
+    return Report(machine, results)
+
+
+# By hand, from the equations: what stands left of the products in a step, over H and I and P = H / 2.
+ROWS_BY_COLUMNS = {
+    "lstm": lambda i, h: 4 * h * (i + h),
+    "gru_reset_after": lambda i, h: 3 * h * (i + h),
+    "peephole": lambda i, h: 4 * h * (i + h) + 3 * h * h,
+    "reset_on_input": lambda i, h: 3 * h * (i + h),
+    "mgu": lambda i, h: 2 * h * (i + h),
+    "cifg": lambda i, h: 3 * h * (i + h),
+    "lstmp": lambda i, h: 4 * h * (i + h // 2) + h // 2 * h,
+    "lstmp_head": lambda i, h: 4 * h * (i + h // 2) + h // 2 * h + i * h // 2,
+    "two_speeds": lambda i, h: 3 * h * (i + h) + h * h,
+}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_operations(cell: str) -> None:
+    products = ROWS_BY_COLUMNS[cell](TINY.inputs, TINY.units)
+    assert flops(cell, TINY, "forward") == 2 * TINY.steps * TINY.batch * products
+    assert flops(cell, TINY, "training") == 3 * flops(cell, TINY, "forward")
+
+
+def test_intensity_of_a_gru() -> None:
+    weights, rows = 3 * 6 * (4 + 6), 4 + 6 + 4 * 6  # x, h, and four vectors of products
+    assert intensity("gru_reset_after", TINY) == 2 * 3 * weights / (4 * (weights + 3 * rows))
+
+
+def test_shapes_are_read_by_name_and_by_number() -> None:
+    assert parse_shape("wide") == parse_shape("100,32,128,256") == LARGE
+    assert str(LARGE) == "100,32,128,256"
+    for wrong in ("1,2,3", "a,b,c,d", "0,1,1,1", "wider", "-1,2,3,4"):
+        with pytest.raises(ValueError, match="neither"):
+            parse_shape(wrong)
+
+
+def test_odd_widths_meet_the_next_multiple() -> None:
+    assert SHAPES["odd-50"].aligned == Shape(50, 32, 64, 64)
+    assert Shape(1, 1, 28, 100).aligned == Shape(1, 1, 28, 112)
+    assert [shape.odd for shape in (SHAPES["odd-650"], SHAPES["small"])] == [True, False]
+
+
+def test_geometric_mean() -> None:
+    assert geometric_mean([0.5, 2.0]) == pytest.approx(1.0)
+    assert geometric_mean([2.0, 4.0, 8.0]) == pytest.approx(4.0)
+
+
+def test_a_group_takes_its_cases_and_the_best_of_its_peers() -> None:
+    by_hand = Group("others", OTHERS, ("eager", "script"), (16, 128), modes=("training",))
+    results = [
+        result("eager", 3.0, "mgu", LARGE, "training"),
+        result("script", 2.0, "mgu", LARGE, "training"),
+        result("jax", 1.0, "mgu", LARGE, "training"),
+        result("eager", 0.1, "mgu", SMALL, "training"),
+        result("eager", 0.1, "mgu", LARGE, "forward"),
+        result("eager", 0.1, "mgu", LARGE, "training", threads=2),
+        result("eager", 0.1, "lstm", LARGE, "training"),
+    ]
+    assert [r.ratio for r in by_hand.worst(results, 1)] == [2.0]
+    assert str(by_hand) == "others, B 16 to 128, training"
+
+
+def test_groups_are_named_by_their_ranges() -> None:
+    named = {str(group) for group in (*CLASSES, *FLOORS)}
+    assert {"LSTM", "LSTM, B = 1, H ≤ 64", "LSTM, B ≥ 16, training", "other cells, B ≥ 16, H ≥ 256"} <= named
+
+
+def test_floors_missed_are_named() -> None:
+    found = missed([result("nn", 1.79), result("nn", 2.2, mode="training"), result("onnxruntime", 1.0)])
+    assert [(str(miss.group), miss.result.peer, miss.floor) for miss in found] == [
+        ("LSTM, B = 1, H ≤ 64", "nn", 1.8)
+    ]
+    assert not missed([result("nn", 1.8)])
+    assert [miss.floor for miss in missed([result("nn", 1.9, threads=2)])] == [3]
+    assert [miss.floor for miss in missed([result("nn", 1.9, threads=8)])] == [3]
+
+
+def test_no_floor_where_none_is_set() -> None:
+    assert not missed([result("jax", 0.01, "gru_reset_after", threads=2)])
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    before = report(result("nn", 2.0), result("float64", 1.5, threads=2))
+    before.write(tmp_path / "report.json")
+    assert Report.read(tmp_path / "report.json") == before
+
+
+def test_this_machine_is_described() -> None:
+    machine = Machine.here()
+    assert machine.processor and machine.compiler
+    assert machine.versions["numpy"] == np.__version__
+    assert not machine.peak
+
+
+def test_limits_keep_the_best() -> None:
+    machine = Machine("", "", {})
+    for peak, bandwidth in ((2.0, 5.0), (3.0, 4.0)):
+        machine.raise_peak(1, peak, bandwidth)
+    assert (machine.peak, machine.bandwidth) == ({1: 3.0}, {1: 5.0})
+
+
+def test_limits_are_measured() -> None:
+    assert all(figure > 0 for figure in measure(2))
+
+
+def test_contenders_take_turns() -> None:
+    turns: list[str] = []
+    times = interleaved({name: partial(turns.append, name) for name in "ab"}, 3, settle=False)
+    assert {name: len(own) for name, own in times.items()} == {"a": 3, "b": 3}
+    order = [name for name, after in zip(turns, [*turns[1:], ""], strict=True) if name != after]
+    assert "".join(order) == "ab" * 4
+
+
+def test_who_meets_whom() -> None:
+    jobs = plan.jobs(list(CELLS), [LARGE, SHAPES["odd-50"]], MODES, list(plan.PEERS), [1, 2], 3)
+    assert [(job.library, job.threads) for job in jobs] == [
+        (lib, n) for n in (1, 2) for lib in plan.LIBRARIES
+    ]
+    met = {
+        (case.cell, case.shape.odd, mode, peer)
+        for job in jobs
+        for case in job.cases
+        for mode, peers in case.peers.items()
+        for peer in peers
+    }
+    assert {cell for cell, _, _, peer in met if peer in ("nn", "onnxruntime", "float64")} == set(STANDARD)
+    assert {cell for cell, _, _, peer in met if peer == "jax"} == set(CELLS)
+    assert {mode for _, _, mode, peer in met if peer == "onnxruntime"} == {"forward"}
+    assert {peer for _, odd, _, peer in met if odd} == {"aligned"}
+
+
+def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name in ("jax", "onnx") else object())
+    assert plan.missing(plan.PEERS) == {"jax": ["jax"], "onnx": ["onnxruntime"]}
+    assert plan.missing(["eager", "jax"]) == {"jax": ["jax"]}
+
+
+PEER_MODULES = {
+    peer: module
+    for module, peers in (
+        ("torch_peers", ("nn", "eager", "script")),
+        ("jax_peer", ("jax",)),
+        ("onnx_peer", ("onnxruntime",)),
+    )
+    for peer in peers
+    if not plan.missing([peer])
+}
+
+
+def contender(peer: str, problem: Problem) -> Contender | None:
+    with warnings.catch_warnings():
+        # Libraries announce their own future; it is not ours to mend.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made: Contender | None = import_module(f"benchmarks.{PEER_MODULES[peer]}").contender(peer, problem, 1)
+    return made
+
+
+@pytest.mark.parametrize("peer", PEER_MODULES)
+@pytest.mark.parametrize("cell", CELLS)
+def test_peers_compute_what_gategen_computes(cell: str, peer: str) -> None:
+    problem = Problem(CELLS[cell], TINY)
+    ours, theirs = gategen(problem), contender(peer, problem)
+    if theirs is None:
+        assert peer in ("nn", "onnxruntime") and cell in OTHERS
+        return
+    for mode, call in theirs.passes().items():
+        expected, found = ours.read(ours.passes()[mode]()), theirs.read(call())
+        shared = {"output"} if mode == "forward" else {"output", "x", "wx", "b"}
+        assert shared <= expected.keys() & found.keys()
+        assert all(expected[name].shape == found[name].shape for name in shared)
+        compare(expected, found, f"{peer} on {cell}")
+
+
+def test_disagreement_is_told() -> None:
+    a, b = {"x": np.array([1.0, 2.0])}, {"x": np.array([1.0, 2.001])}
+    with pytest.raises(Disagreement, match=r"JAX and gategen disagree on the gradient of x: 5\.0e-04"):
+        compare(a, b, "JAX")
+    with pytest.raises(Disagreement, match="the output: nan"):
+        compare({"output": np.ones(1)}, {"output": np.array([np.nan])}, "JAX")
+
+
+def test_a_wrong_peer_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(peer: str, problem: Problem, job: plan.Job) -> Contender:
+        right = gategen(problem)
+        return replace(right, read=lambda result: {n: 1.01 * a for n, a in right.read(result).items()})
+
+    monkeypatch.setattr(worker, "_contender", wrong)
+    monkeypatch.setattr(worker, "interleaved", lambda *_, **__: pytest.fail("it was timed"))
+    case = plan.Case("lstm", TINY, {"forward": ["eager"]})
+    with pytest.raises(Disagreement, match="eager on lstm at 5,3,4,6, forward and gategen disagree"):
+        list(worker.compete(case, plan.Job("torch", 1, 1, [case])))
+
+
+def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command on one cell, beside gategen itself: no other library is loaded."""
+    path = tmp_path / "report.json"
+    command = ["--shapes", "3,2,4,16", "3,2,20,20", "--cells", "lstm", "--peers", "float64", "aligned"]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks",
+            *command,
+            "--threads",
+            "1",
+            "--rounds",
+            "1",
+            "--json",
+            str(path),
+        ],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert [r.peer for r in Report.read(path).results] == ["float64"] * 2 + ["aligned"] * 2
+    main(["--from", str(path)])
+    printed = capsys.readouterr().out
+    assert "gategen beside itself" in printed and "H = 32" in printed
+
+
+def test_everything_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "report.json"
+    report(result("nn", 1.5), result("onnxruntime", 4.0), result("nn", 4.0, threads=2)).write(path)
+    main(["--from", str(path)])
+    printed = capsys.readouterr().out
+    for part in ("lstm, 1 thread: peer time", "Geometric means", "Floors missed: 1", "LSTM, B = 1, H ≤ 64"):
+        assert part in printed
+
+
+@pytest.mark.parametrize("wrong", [["--shapes", "1,2"], ["--threads", "0"], ["--cells", "none"]])
+def test_wrong_options_end_with_a_usage_error(wrong: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(wrong)
+    assert stopped.value.code == 2
+
+
+def test_the_plot_is_written_or_matplotlib_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    report(result("nn", 1.5), result("jax", 0.5, mode="training", threads=2)).write(path)
+    picture = tmp_path / "report.png"
+    if find_spec("matplotlib"):
+        main(["--from", str(path), "--plot", str(picture)])
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    else:
+        with pytest.raises(SystemExit):
+            main(["--from", str(path), "--plot", str(picture)])

@@ -1,0 +1,274 @@
+"""The fast C: it compiles everywhere without a word, and its bits depend on neither batch nor threads."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import c_programs
+import cells
+import pytest
+from c_programs import FAST, NAMES, WIDTHS, cell
+from test_agreement import part
+
+import gategen as gg
+from gategen.calculus.problem import Array, Problem, Setting, solution
+from gategen.runtime import build, team
+from gategen.runtime.kernel import Kernel
+
+ZOO = gg.pipeline.zoo()
+DTYPES = ("float32", "float64")
+# Vectors of each width, shifts, heads, derived matrices and sums in the loop.
+FEW = ("lstm_peephole", "both_inputs", "heads", "derived_matrix")
+LEFT = r"mem(cpy|set|move)|(copysign|floor|pow|sqrt)f?"
+"""What a kernel may ask of the C library."""
+
+
+def written(name: str, folder: Path) -> list[str]:
+    """Header and sources of a cell on disk; the names of the sources, float32 first."""
+    texts = c_programs.files(cell(name), fast=True)
+    for file, text in texts.items():
+        (folder / file).write_text(text)
+    return [file for file in texts if file.endswith(".c")]
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_the_zoo_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    """The dtypes take turns, in another order for each compiler; objects hold no data and ask for little."""
+    sources = [written(name, tmp_path)[(i + (compiler == "gcc")) % 2] for i, name in enumerate(ZOO)]
+    objects = c_programs.compiled(tmp_path, sources, [compiler, *FAST, "-O2", "-march=native"])
+    for path in objects:
+        symbols = [line.split() for line in c_programs.run(["nm", path.name], tmp_path).splitlines()]
+        kinds = {kind for *_, kind, _ in symbols}
+        assert kinds <= {"T", "t", "r", "R", "U"}, f"{path.name} has writable data: {kinds}"
+        public = {name for *_, kind, name in symbols if kind == "T"}
+        assert len(public) == 4 and all(name.startswith(f"gg_{path.name[:-8]}_") for name in public)
+        asked = {name for *_, kind, name in symbols if kind == "U"}
+        assert not {name for name in asked if not re.fullmatch(LEFT, name)}, path.name
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_every_cell_and_dtype_is_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    sources = [file for name in (*ZOO, *cells.TRICKY, *NAMES) for file in written(name, tmp_path)]
+    c_programs.run([compiler, *FAST, "-march=native", "-fsyntax-only", *sources], tmp_path)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+@pytest.mark.parametrize("width", ["avx2", "sse2"])
+def test_vectors_may_be_shorter(width: str, compiler: str, tmp_path: Path) -> None:
+    few = [written(name, tmp_path)[i % 2] for i, name in enumerate(FEW)]
+    c_programs.compiled(tmp_path, few, [compiler, *FAST, *WIDTHS[width], "-O2"])
+
+
+COUNTED = """
+#include <stdint.h>
+typedef struct gg_team {
+    int64_t size;
+    void (*run)(struct gg_team *team, void (*part)(void *call, int64_t rank), void *call);
+    void (*wait)(struct gg_team *team);
+} gg_team;
+typedef struct { gg_team face; gg_team *inner; int64_t runs; } counted;
+static void run(gg_team *team, void (*part)(void *call, int64_t rank), void *call)
+{
+    ((counted *)team)->runs++;
+    ((counted *)team)->inner->run(((counted *)team)->inner, part, call);
+}
+static void wait(gg_team *team)
+{
+    ((counted *)team)->inner->wait(((counted *)team)->inner);
+}
+static counted one;
+void *begin(void *inner)
+{
+    one = (counted){{((gg_team *)inner)->size, run, wait}, inner, 0};
+    return &one;
+}
+int64_t runs(void) { return one.runs; }
+"""
+"""A team that counts what another one is asked to run."""
+
+
+@cache
+def counter() -> ModuleType:
+    declared = "void *begin(void *inner); int64_t runs(void);"
+    return build.load(build.build(COUNTED, declared, flags=build.FAST, name="counted"))
+
+
+@cache
+def kernel(name: str, dtype: str, threads: int = 1) -> Kernel:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gg.GategenWarning)
+        return gg.compile(cells.cell(name), dtype, "c", threads=threads)
+
+
+def run(kernel: Kernel, given: Problem) -> dict[str, Array]:
+    """The solution; outputs and final states without a tape, too."""
+    given = given.in_dtype(kernel.dtype)
+    arguments = (given.inputs, given.params, given.initial, given.lengths)
+    made, plain = kernel.forward(*arguments, train=True), kernel.forward(*arguments)
+    arrays = {f"plain outputs {name}": array for name, array in plain.outputs.items()}
+    arrays |= {f"plain final {name}": array for name, array in plain.final.items()}
+    return arrays | solution(made, kernel.backward(made, given.d_outputs, given.d_final), given)
+
+
+def different(found: dict[str, Array], expected: dict[str, Array]) -> list[str]:
+    """The arrays that differ in a bit."""
+    return [key for key, array in expected.items() if found[key].tobytes() != array.tobytes()]
+
+
+@contextmanager
+def counted_runs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The runs of each team that was taken; of none where the caller's thread worked alone."""
+    found: list[int] = []
+    inner: list[Any] = []
+    take, give_back = team.take, team.give_back
+
+    def taken(size: int) -> Any:
+        inner.append(take(size))
+        return inner[-1] and counter().lib.begin(inner[-1])
+
+    def given_back(address: Any) -> None:
+        found.append(counter().lib.runs() if address else 0)
+        give_back(inner.pop())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(team, "take", taken)
+        patch.setattr(team, "give_back", given_back)
+        yield found
+
+
+# Threads have sequences of their own where there are two for each, else they share each step.
+SHARED = {
+    "apart": Setting(73, 13, (61, 53, 47)),
+    "apart with lengths": Setting(71, 11, (59, 64, 45), (71, 0, 1, 70, 17, 71, 5, 0, 33, 2, 71)),
+    "together": Setting(37, 1, (259, 261, 272)),
+    "together with lengths": Setting(31, 5, (131, 144, 139), (31, 0, 1, 30, 17)),
+}
+THREADED = (
+    *("lstm", "gru", "lstm_peephole", "lstmp", "jordan", "lstm_concat", "lstm_reverse", "fastgrnn"),
+    *("right_to_left", "right_to_left_shifted", "both_inputs", "past_input_in_a_product", "next_input"),
+    *("derived_matrix", "derived_product", "derived_in_a_product", "heads", "two_widths", "low_rank"),
+    *("scalars", "scalar_gate", "shared_weight", "concatenated_scalar", "loop_over_gates", "frozen"),
+)
+# No products: it takes a million rows until they are work for threads.
+LONG = ("scalar_only", "kinks", "hidden_state", "same_for_all")
+NEVER = ("branches", "past_input_in_a_sum", "division", "powers", "roots", "copied_input", "zero_gradient")
+OTHERS = tuple(name for name in cells.ALL if name not in {*THREADED, *LONG, *NEVER, "unused_gate"})
+
+
+@pytest.mark.parametrize("setting", SHARED)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", THREADED)
+def test_bits_do_not_depend_on_threads(
+    name: str, dtype: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = cells.problem(name, SHARED[setting])
+    expected = run(kernel(name, dtype), given)
+    for threads in (2, 3, 5):
+        with counted_runs(monkeypatch) as runs:
+            found = run(kernel(name, dtype, threads), given)
+        assert runs == [1, 1, 1], "threads were not used in both passes"
+        assert different(found, expected) == [], threads
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        *((name, setting) for setting in SHARED for name in OTHERS if "lengths" in setting),
+        *((name, "long") for name in LONG),
+    ],
+)
+def test_bits_of_other_cells(name: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = cells.problem(name, SHARED.get(setting, Setting(350_000, 6, (2,))))
+    expected = run(kernel(name, "float64"), given)
+    with counted_runs(monkeypatch) as runs:
+        found = run(kernel(name, "float64", 3), given)
+    assert runs == [1, 1, 1], "threads were not used in both passes"
+    assert different(found, expected) == []
+
+
+def test_little_work_is_done_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small steps, and few."""
+    for setting in (Setting(999, 1, (99,)), Setting(9, 5, (99,)), Setting(2, 6, (99,))):
+        with counted_runs(monkeypatch) as runs:
+            run(kernel("gru", "float64", 3), cells.problem("gru", setting))
+        assert runs == [0, 0, 0], setting
+
+
+THIRTEEN = {
+    "all": Setting(5, 13, (17, 19, 5)),
+    "lengths": Setting(5, 13, (3, 8, 2), (5, 0, 1, 4, 5, 2, 3, 5, 5, 0, 4, 1, 5)),
+}
+
+
+@pytest.mark.parametrize("setting", THIRTEEN)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", THREADED)
+def test_bits_do_not_depend_on_the_batch(name: str, dtype: str, setting: str) -> None:
+    """Fewer than four sequences have their products before the loop; tiles have one to six rows."""
+    given = cells.problem(name, THIRTEEN[setting])
+    whole = run(kernel(name, dtype), given)
+    for count in (1, 2, 3, 4, 5, 7, 12):
+        for first in (0, 13 - count):
+            sequences = [*range(first, first + count)][::-1]
+            few = run(kernel(name, dtype), part(given, sequences))
+            kept = {key: array for key, array in few.items() if not key.startswith("d params")}
+            expected = {
+                key: whole[key][:, sequences] if array.ndim == 3 else whole[key][sequences]
+                for key, array in kept.items()
+            }
+            assert different(kept, expected) == [], sequences
+
+
+PRELUDE = """
+import os, signal
+from test_c_fast import *
+given = cells.problem("lstm", SHARED["apart with lengths"])
+alone = run(kernel("lstm", "float32"), given)
+threaded = kernel("lstm", "float32", 3)
+"""
+
+
+def script(text: str) -> None:
+    """Run Python in a process of its own; one that hangs or fails fails the test."""
+    body = PRELUDE + textwrap.dedent(text)
+    folders = [str(Path(__file__).parent), str(Path(gg.__file__).parents[1])]
+    code = f"import sys\nsys.path[:0] = {folders}\n{body}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_bits_in_a_forked_child() -> None:
+    script(
+        """
+        assert different(run(threaded, given), alone) == []
+        child = os.fork()
+        if child == 0:
+            signal.alarm(60)
+            os._exit(7 if different(run(threaded, given), alone) else 0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert different(run(threaded, given), alone) == []
+        """
+    )
+
+
+def test_bits_on_one_processor() -> None:
+    script(
+        """
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(before)})
+        assert different(run(threaded, given), alone) == []
+        assert different(run(kernel("lstm", "float32", 5), given), alone) == []
+        os.sched_setaffinity(0, before)
+        assert different(run(threaded, given), alone) == []
+        """
+    )
