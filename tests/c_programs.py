@@ -123,6 +123,11 @@ static int left_out(int way)
 }
 """
 
+TEAM = """
+void *gg_team_make(int64_t size);
+static void *team;
+"""
+
 TYPED = """
 static {real} *random_{suffix}(int64_t count, int without)
 {{
@@ -224,19 +229,26 @@ def files(cell: gg.Cell, fast: bool = False) -> dict[str, str]:
     return texts | {f"{name}_{SUFFIX[dtype]}.c": c_fast.source(plan, cell, dtype) for dtype in SUFFIX}
 
 
-def main(kernels: Iterable[tuple[gg.Cell, str]], fast: bool = False) -> str:
-    """A program that runs each cell in a dtype, with every sort of sizes and arguments."""
+def main(kernels: Iterable[tuple[gg.Cell, str]], fast: bool = False, threads: int = 1) -> str:
+    """A program that runs each cell in a dtype, with every sort of sizes and arguments.
+
+    With more than one thread it makes a team if it is started with an argument.
+    """
     kernels = list(kernels)
     texts = [f'#include "{name}.h"' for name in dict.fromkeys(cell.name for cell, _ in kernels)]
-    texts.append(PRELUDE)
+    texts += [PRELUDE, TEAM] if threads > 1 else [PRELUDE]
     for dtype in dict.fromkeys(dtype for _, dtype in kernels):
         texts.append(TYPED.format(real=c.TYPES[dtype], suffix=SUFFIX[dtype]))
-    texts += [_driver(interface(cell, dtype, fast)) for cell, dtype in kernels]
+    texts += [
+        _driver(interface(cell, dtype, fast), "team" if threads > 1 else "NULL") for cell, dtype in kernels
+    ]
     calls = "\n".join(f"    drive_{cell.name}_{SUFFIX[dtype]}();" for cell, dtype in kernels)
-    return "\n".join([*texts, f"int main(void)\n{{\n{calls}\n    return 0;\n}}\n"])
+    team = f"    team = argc > 1 ? gg_team_make({threads}) : NULL;\n" if threads > 1 else "    (void)argc;\n"
+    head = f"int main(int argc, char **argv)\n{{\n    (void)argv;\n{team}"
+    return "\n".join([*texts, f"{head}{calls}\n    return 0;\n}}\n"])
 
 
-def _driver(api: Interface) -> str:
+def _driver(api: Interface, team: str) -> str:
     fill = [_filled(api, "p", member, "random", "0") for member in api.params.values()]
     for key, member in api.inputs.items():
         fill.append(
@@ -256,7 +268,7 @@ def _driver(api: Interface) -> str:
         suffix=api.suffix,
         prefix=api.prefix,
         real=api.ctype,
-        team=", NULL" if isinstance(api, FastInterface) else "",
+        team=f", {team}" if isinstance(api, FastInterface) else "",
         widths=", ".join(f"widths[{index}]" for index in range(len(api.sizes))) or "0",
         lengths=api.lengths,
         fill="\n    ".join(fill),

@@ -13,7 +13,10 @@ import pytest
 
 import gategen as gg
 from gategen.calculus.differences import disturbed
-from gategen.calculus.problem import Array, Problem, Setting, relative_error, solution, solve
+from gategen.calculus.problem import Array, Problem, Setting, draw, relative_error, solution, solve
+from gategen.language.roles import Role
+from gategen.runtime import build
+from gategen.runtime.engines import CEngine
 from gategen.runtime.kernel import Kernel
 
 SETTINGS = {
@@ -158,9 +161,10 @@ def test_bits_do_not_depend_on_the_tape_nor_on_the_call(name: str, backend: str,
         assert all(same_bits(one[key], two[key]) for key in one)
     first = made.backward(trained, given.d_outputs, given.d_final)
     again = made.backward(trained, given.d_outputs, given.d_final)
+    consumed = made.backward(made.forward(*arguments, train=True), given.d_outputs, given.d_final)
     for group in ("inputs", "params", "initial"):
-        one, two = getattr(first, group), getattr(again, group)
-        assert all(same_bits(one[key], two[key]) for key in one)
+        one, two, three = (getattr(slopes, group) for slopes in (first, again, consumed))
+        assert all(same_bits(one[key], two[key]) and same_bits(one[key], three[key]) for key in one)
         for key, array in one.items():
             alone = made.backward(trained, given.d_outputs, given.d_final, wrt=[key])
             assert same_bits(getattr(alone, group)[key], array), key
@@ -177,3 +181,42 @@ def test_sequences_can_be_continued(backend: str) -> None:
         for key, array in whole.outputs.items():
             assert same_bits(array, np.concatenate([first.outputs[key], rest.outputs[key]]))
         assert all(same_bits(array, rest.final[key]) for key, array in whole.final.items())
+
+
+QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
+
+
+def with_everything(name: str, backend: str) -> Kernel:
+    """A kernel that gives back every value assigned per step; the text is at stake, not the compiler."""
+    roles = (Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
+    cell = cells.cell(name)
+    assigned = [key for key, variable in cell.variables.items() if variable.role in roles]
+    whole = cell.with_outputs(assigned)
+    if backend == "numpy":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gg.GategenWarning)
+            return gg.compile(whole, "float64", backend)
+    lowered = gg.pipeline.lowered(whole, "float64", backend)
+    library = build.build(lowered.source, lowered.cdef, flags=QUICK[backend], name=name)
+    return Kernel(lowered.manifest, CEngine(lowered.manifest, build.load(library)))
+
+
+@pytest.mark.parametrize("name", cells.ALL)
+def test_every_assigned_value_may_be_an_output(name: str) -> None:
+    numpy, *compiled = (with_everything(name, backend) for backend in ("numpy", *QUICK))
+    whole = cells.cell(name).with_outputs(spec.name for spec in numpy.manifest.outputs)
+    for lengths in (None, (5, 0, 3, 4)):
+        given = draw(whole, gg.derive(whole).program, Setting(5, 4, (3, 5, 2), lengths), seed=0)
+        expected = run(numpy, given)
+        for made in compiled:
+            found = run(made, given)
+            plain = made.forward(given.inputs, given.params, given.initial, given.lengths)
+            for key, array in expected.items():
+                assert relative_error(found[key], array) <= 1e-12, (made.backend, key)
+            for key, array in plain.outputs.items():
+                assert same_bits(array, found[f"outputs {key}"]), (made.backend, key)
+            for key, array in plain.final.items():
+                assert key not in given.d_final or same_bits(array, found[f"final {key}"]), (
+                    made.backend,
+                    key,
+                )

@@ -190,7 +190,7 @@ def test_without_a_compiler_nothing_is_claimed_for_c(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("GATEGEN_CC", "no-such-compiler")
     certificate = gg.check("rnn")
     assert certificate.left_out == tuple(ENGINES[2:])
-    rows = [row for row in certificate.rows if row.test.startswith("c-")]
+    rows = [row for row in certificate.rows if row.test in ENGINES[2:]]
     assert [(row.test, row.subject, row.passed) for row in rows] == [(t, NOT_RUN, None) for t in ENGINES[2:]]
     assert json.loads(certificate.json())["left_out"] == ENGINES[2:]
     result = CliRunner().invoke(main, ["check", "rnn"])

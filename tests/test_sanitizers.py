@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import c_programs
@@ -9,11 +10,10 @@ import cells
 import pytest
 
 import gategen as gg
+from gategen.runtime import team
 
-SANITIZED = (
-    *("gcc", "-std=c99", "-g1", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"),
-    "-fno-omit-frame-pointer",
-)
+COMPILER = ("gcc", "-g1", "-O1", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+SANITIZED = (*COMPILER, "-fsanitize=address,undefined")
 # What has code of its own: shifts, right to left, scalars, derived parameters, blocks of weights, heads.
 MORE = (
     *("past_input", "both_inputs", "right_to_left_shifted", "scalars", "derived_product", "derived_matrix"),
@@ -22,18 +22,56 @@ MORE = (
 HALVES = {"zoo": gg.pipeline.zoo(), "more": MORE}
 
 
-@pytest.mark.parametrize("half", HALVES)
-def test_nothing_is_out_of_bounds_or_undefined(half: str, tmp_path: Path) -> None:
-    kernels = [
-        (cells.cell(name), "float64" if index % 2 else "float32") for index, name in enumerate(HALVES[half])
-    ]
+PORTABLE = ("-std=c99",)
+FAST = ("-std=gnu11", "-fopenmp-simd")
+# The fast rendering with the widest vectors for the zoo, with those that every processor has for the others.
+RUNS = {
+    "zoo portable": (HALVES["zoo"], PORTABLE),
+    "more portable": (HALVES["more"], PORTABLE),
+    "zoo fast": (HALVES["zoo"], (*FAST, "-march=native")),
+    "more fast": (HALVES["more"], (*FAST, "-march=native")),
+    "few short vectors": (("lstm_peephole", "lstmp", *MORE[::3]), FAST),
+}
+
+
+@pytest.mark.parametrize("names", RUNS)
+def test_nothing_is_out_of_bounds_or_undefined(names: str, tmp_path: Path) -> None:
+    chosen, flags = RUNS[names]
+    kernels = [(cells.cell(name), "float64" if i % 2 else "float32") for i, name in enumerate(chosen)]
+    fast = flags is not PORTABLE
     sources = ["main.c"]
-    (tmp_path / "main.c").write_text(c_programs.main(kernels))
+    (tmp_path / "main.c").write_text(c_programs.main(kernels, fast))
     for cell, dtype in kernels:
-        for name, text in c_programs.files(cell).items():
+        for name, text in c_programs.files(cell, fast).items():
             if name.endswith((".h", f"_{c_programs.SUFFIX[dtype]}.c")):
                 (tmp_path / name).write_text(text)
                 sources += [name] if name.endswith(".c") else []
-    objects = c_programs.compiled(tmp_path, sources, SANITIZED)
+    objects = c_programs.compiled(tmp_path, sources, [*SANITIZED, *flags])
     c_programs.run([*SANITIZED, *map(str, objects), "-o", "program", "-lm"], tmp_path)
     assert c_programs.run(["./program"], tmp_path).count("\n") == len(kernels)
+
+
+RACING = (
+    *("lstm", "gru", "lstm_peephole", "lstmp", "jordan", "both_inputs", "right_to_left_shifted", "heads"),
+    *("derived_product", "derived_matrix", "concatenated_scalar", "scalar_state"),
+)
+
+
+def test_threads_do_not_race_and_change_no_bit(tmp_path: Path) -> None:
+    """Three threads for however little work, all steps shared or sequences apart."""
+    kernels = [(cells.cell(name), "float64" if i % 2 else "float32") for i, name in enumerate(RACING)]
+    texts = {"main.c": c_programs.main(kernels, fast=True, threads=3), "team.c": team.text()}
+    for cell, dtype in kernels:
+        made = c_programs.files(cell, fast=True)
+        texts[f"{cell.name}.h"] = made[f"{cell.name}.h"]
+        source = f"{cell.name}_{c_programs.SUFFIX[dtype]}.c"
+        texts[source], count = re.subn(r"(gg_least_\w+ =) 1 << \d+", r"\1 1", made[source])
+        assert count == 2
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    command = [*COMPILER, "-fsanitize=thread", "-pthread", *FAST]
+    objects = c_programs.compiled(tmp_path, [name for name in texts if name.endswith(".c")], command)
+    c_programs.run([*command, *map(str, objects), "-o", "program", "-lm"], tmp_path)
+    alone, together = (c_programs.run(["./program", *more], tmp_path) for more in ([], ["threads"]))
+    assert alone.count("\n") == len(kernels)
+    assert together == alone

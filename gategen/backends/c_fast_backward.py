@@ -130,7 +130,8 @@ class FastBackward(Backward, FastFunction):
         name = arrays.base[value.name] = arrays.names[value.name]
         if len(value.shape) < 2:
             arrays.count(name, arrays.stride(value.width))
-            call = self.writer.call("gradient", self.writer.rest(), arrays.width(value.width))
+            width, rank = arrays.width(value.width), arrays.ours["rank"]
+            call = self.writer.call("gradient", self.writer.rest(), width, rank)
             return [f"real *{name} = {call}"]
         size = arrays.elements(value.shape)
         if not needed:

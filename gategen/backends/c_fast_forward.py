@@ -96,5 +96,6 @@ class FastForward(Forward, FastFunction):
         """The function that tells the number of elements on the tape."""
         names = [self.arrays.base[value.name] for value in self.taped]
         counts = [(self.arrays.plane_size(v), name) for v, name in zip(self.taped, names, strict=True)]
-        counts.append(("gg_lanes" if len(counts) else "0", "up to where a vector may begin"))
+        spare = "64 / (int64_t)sizeof(real)" if counts else "0"
+        counts.append((spare, "up to where a vector may begin"))
         return self.interface.measure("tape_size", self.arrays.ours, [("count", counts)], "count")

@@ -356,6 +356,7 @@ def _name(argument: str) -> str:
 
 
 def _body(view: PartView) -> str:
+    """The text of a pass without its comments, whose words are no names."""
     parts = [
         *view.opening,
         *view.packing,
@@ -367,4 +368,4 @@ def _body(view: PartView) -> str:
         *view.after,
         view.wait,
     ]
-    return "\n".join(parts)
+    return re.sub(r"/\*.*?\*/", "", "\n".join(parts), flags=re.DOTALL)

@@ -109,7 +109,7 @@ class ProductWriter(NodeWriter):
         alone = merge is not None and often == STEP and merge.met == len(parts)
         if merge is not None and often == STEP and not alone:
             begin, skip = f"!{ours['hoisted']}", f"{ours['hoisted']} ? {merge.met} : 0"
-        threads = (ours["place"], ours["crew"]) if often == STEP else ("0", "1")
+        threads = (f"{ours['t']} % 2", ours["place"], ours["crew"]) if often == STEP else ("0", "0", "1")
         head = (rows, f"&{weights}", begin, skip, str(len(parts)), ours["of"], ours["into"])
         call = self.call("product", *head, *threads)
         block = [

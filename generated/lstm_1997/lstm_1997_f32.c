@@ -308,8 +308,9 @@ static inline real gg_from_bits(uint32_t bits)
 }
 
 /*
- * Adding a number whose last bit is worth 1 rounds to a whole number n, and leaves n and the exponent's
- * bias in the lowest bits: shifted to the exponent's place, they are 2^n, or 0 where it is too small.
+ * Adding a number whose last bit is worth 1 rounds to a whole number n, and leaves n and the
+ * exponent's bias in the lowest bits: shifted to the exponent's place, they are 2^n, or 0 where it
+ * is too small.
  */
 static inline real gg_power_of_two(real rounded)
 {
