@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from benchmarks.floors import CLASSES, geometric_mean, missed
+from benchmarks.floors import ITSELF, RATIOS, SHARES, figure, geometric_mean, missed
 from benchmarks.plan import OURSELVES, PEERS
 from benchmarks.results import Report, Result
 
@@ -29,9 +29,8 @@ def _parts(report: Report) -> Iterator[RenderableType]:
         yield _times(report, cell, threads)
     if len(rivals) < len(report.results):
         yield _ourselves(report)
-    if rivals:
-        yield _means(report)
-        yield _misses(report)
+    yield _means(report)
+    yield _misses(report)
 
 
 def _machine(report: Report) -> Table:
@@ -88,8 +87,8 @@ def _ratios(peers: Mapping[str, Result], columns: list[str], peak: float) -> Ite
     yield _coloured(min(result.ratio for result in peers.values()))
 
 
-def _coloured(ratio: float) -> str:
-    return f"[{'green' if ratio >= 1 else 'red'}]{ratio:.2f}[/]"
+def _coloured(ratio: float, wanted: float = 1.0) -> str:
+    return f"[{'green' if ratio >= wanted else 'red'}]{ratio:.2f}[/]"
 
 
 def _ourselves(report: Report) -> Table:
@@ -118,30 +117,39 @@ def _ourselves(report: Report) -> Table:
 
 
 def _means(report: Report) -> Table:
-    table = Table(title="Geometric means of peer time / gategen time", title_justify="left")
+    """Every class: the geometric mean and the worst of its cases, what they should be and must be."""
+    table = Table(title="Classes: geometric mean and worst case", title_justify="left")
     counts = sorted(report.machine.peak)
-    table.add_column("class")
-    table.add_column("against")
-    for threads in counts:
-        table.add_column(_threads(threads), justify="right")
-        table.add_column("cases", justify="right")
-    for group in CLASSES:
-        ratios = [[result.ratio for result in group.worst(report.results, threads)] for threads in counts]
-        if any(ratios):
-            cells = [(_coloured(geometric_mean(own)) if own else "", str(len(own))) for own in ratios]
-            table.add_row(str(group), group.opponents, *(text for pair in cells for text in pair))
+    for name in ("class", "against"):
+        table.add_column(name)
+    for name in (*("threads", "cases"), *("mean", "goal", "worst", "floor")):
+        table.add_column(name, justify="right")
+    for group in (*RATIOS, *SHARES, *ITSELF):
+        for threads in counts:
+            figures = [figure(group, r, report.machine) for r in group.worst(report.results, threads)]
+            if figures:
+                pairs = ((geometric_mean(figures), group.goal), (min(figures), group.floor))
+                shown = (text for pair in pairs for text in _wanted(*pair))
+                table.add_row(str(group), group.opponents, str(threads), str(len(figures)), *shown)
     return table
 
 
+def _wanted(found: float, wanted: float) -> tuple[str, str]:
+    """A figure and what it should be, red where it falls short."""
+    return (_coloured(found, wanted), f"{wanted:.3g}") if wanted else (f"{found:.2f}", "")
+
+
 def _misses(report: Report) -> RenderableType:
-    found = missed(report.results)
+    found = missed(report.results, report.machine)
     if not found:
-        return "[green]No floor is missed.[/green]"
-    table = Table(title=f"Floors missed: {len(found)}", title_justify="left")
-    for name in ("class", "cell", "T,B,I,H", "mode", "threads", "peer", "ratio", "floor"):
-        table.add_column(name, justify="right" if name in ("threads", "ratio", "floor") else "left")
+        return "[green]No floor and no goal is missed.[/green]"
+    table = Table(title=f"Floors and goals missed: {len(found)}", title_justify="left")
+    for name in ("class", "cell", "T,B,I,H", "mode", "against", "threads", "found", "wanted"):
+        table.add_column(name, justify="right" if name in ("threads", "found", "wanted") else "left")
     for miss in found:
         r = miss.result
-        about = (str(miss.group), r.cell, str(r.shape), r.mode, str(r.threads), PEERS[r.peer])
-        table.add_row(*about, f"[red]{r.ratio:.2f}[/red]", f"{miss.floor:g}")
+        about = (r.cell, str(r.shape), r.mode) if r else ("mean", "", "")
+        peer = PEERS[r.peer] if r and miss.group.peers else miss.group.opponents
+        figures = (str(miss.threads), f"[red]{miss.found:.2f}[/red]", f"{miss.wanted:.3g}")
+        table.add_row(str(miss.group), *about, peer, *figures)
     return table

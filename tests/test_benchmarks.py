@@ -18,7 +18,7 @@ from benchmarks import plan, worker
 from benchmarks.__main__ import main
 from benchmarks.cells import CELLS, OTHERS, STANDARD
 from benchmarks.contenders import Contender, Disagreement, Problem, compare, gategen
-from benchmarks.floors import CLASSES, FLOORS, Group, geometric_mean, missed
+from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, geometric_mean, missed
 from benchmarks.peak import measure
 from benchmarks.results import Machine, Report, Result
 from benchmarks.shapes import MODES, SHAPES, Shape, flops, intensity, parse_shape
@@ -106,22 +106,51 @@ def test_a_group_takes_its_cases_and_the_best_of_its_peers() -> None:
 
 
 def test_groups_are_named_by_their_ranges() -> None:
-    named = {str(group) for group in (*CLASSES, *FLOORS)}
-    assert {"LSTM", "LSTM, B = 1, H ≤ 64", "LSTM, B ≥ 16, training", "other cells, B ≥ 16, H ≥ 256"} <= named
+    named = {str(group) for group in (*RATIOS, *SHARES, *ITSELF)}
+    assert {"LSTM", "LSTM, B = 1, H ≤ 64", "LSTM, B ≥ 16, training"} <= named
+    assert {"all cells, B ≥ 16, H 64 to 128", "all cells, B ≥ 16, H ≥ 256", "odd widths"} <= named
 
 
-def test_floors_missed_are_named() -> None:
-    found = missed([result("nn", 1.79), result("nn", 2.2, mode="training"), result("onnxruntime", 1.0)])
-    assert [(str(miss.group), miss.result.peer, miss.floor) for miss in found] == [
-        ("LSTM, B = 1, H ≤ 64", "nn", 1.8)
-    ]
-    assert not missed([result("nn", 1.8)])
-    assert [miss.floor for miss in missed([result("nn", 1.9, threads=2)])] == [3]
-    assert [miss.floor for miss in missed([result("nn", 1.9, threads=8)])] == [3]
+def misses(*results: Result) -> list[tuple[str, float, float, str]]:
+    found = missed(results, report().machine)
+    return [(str(m.group), m.found, m.wanted, m.result.peer if m.result else "mean") for m in found]
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_cases_below_their_floor_and_means_below_their_goal_are_named(threads: int) -> None:
+    single = "LSTM, B = 1, H ≤ 64"
+    slow, fast = (result("nn", r, mode=m, threads=threads) for r, m in ((1.9, "forward"), (4.0, "training")))
+    assert misses(slow, fast) == [(single, 1.9, 2, "nn"), (single, pytest.approx(7.6**0.5), 3, "mean")]
+    assert not misses(replace(slow, ratio=2.3), fast)
 
 
 def test_no_floor_where_none_is_set() -> None:
-    assert not missed([result("jax", 0.01, "gru_reset_after", threads=2)])
+    assert not misses(result("jax", 0.01, "gru_reset_after", threads=2))
+
+
+def test_shares_of_the_peak() -> None:
+    """The made-up peaks are 100 and 200 GFLOP/s."""
+
+    def at(share: float, mode: str, threads: int) -> Result:
+        ours = flops("mgu", LARGE, mode) / (share * 1e11 * threads)
+        return replace(result("jax", 2.0, "mgu", LARGE, mode, threads), ours=ours)
+
+    for mode, threads, floor in (("forward", 1, 0.85), ("training", 1, 0.80), ("training", 2, 0.78)):
+        assert not misses(at(floor + 0.01, mode, threads))
+        (name, found, wanted, _) = misses(at(floor - 0.01, mode, threads))[0]
+        assert name.startswith("all cells, B ≥ 16, H ≥ 256")
+        assert (found, wanted) == (pytest.approx(floor - 0.01), floor)
+    times = [replace(at(share, "forward", 1), peer=peer) for share, peer in ((0.8, "eager"), (0.9, "jax"))]
+    # The median of what each process measured.
+    assert misses(*times)[0][1] == pytest.approx(1 / (0.5 / 0.8 + 0.5 / 0.9))
+
+
+def test_odd_widths_and_double_precision() -> None:
+    odd = result("aligned", 0.95, shape=SHAPES["odd-50"])
+    assert misses(replace(odd, ratio=0.96)) == []
+    assert misses(odd) == [("odd widths", 0.95, 1 / 1.05, "aligned")]
+    assert misses(result("float64", 2.2)) == []
+    assert misses(result("float64", 2.5)) == [("double precision", 0.4, 0.45, "mean")]
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
@@ -270,7 +299,12 @@ def test_everything_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str
     report(result("nn", 1.5), result("onnxruntime", 4.0), result("nn", 4.0, threads=2)).write(path)
     main(["--from", str(path)])
     printed = capsys.readouterr().out
-    for part in ("lstm, 1 thread: peer time", "Geometric means", "Floors missed: 1", "LSTM, B = 1, H ≤ 64"):
+    for part in (
+        "lstm, 1 thread: peer time",
+        "geometric mean and worst case",
+        "goals missed: 2",
+        "LSTM, B = 1, H ≤ 64",
+    ):
         assert part in printed
 
 

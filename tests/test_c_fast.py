@@ -272,3 +272,44 @@ def test_bits_on_one_processor() -> None:
         assert different(run(threaded, given), alone) == []
         """
     )
+
+
+def portable_instead(why: str) -> None:
+    """The portable C takes over, says so once, and gives its own bits."""
+    given = cells.problem("gru", THIRTEEN["lengths"])
+    for _ in ("cold", "warm"):
+        with pytest.warns(gg.GategenWarning) as caught:
+            made = gg.compile("gru", "float64")
+        (line,) = [str(warning.message) for warning in caught]
+        assert why in line and "\n" not in line and "portable C" in line
+        assert made.backend == "c-portable"
+        assert different(run(made, given), run(gg.compile("gru", "float64", "c-portable"), given)) == []
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "why"),
+    [
+        ("x86_64", "fpu sse2", "this processor has no AVX"),
+        ("riscv64", "", "the processor architecture 'riscv64' is unknown"),
+    ],
+)
+def test_a_processor_without_vectors(
+    machine: str, flags: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GATEGEN_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr(build, "processor", lambda: f"{machine} {{'flags': '{flags}'}}" if flags else machine)
+    portable_instead(why)
+
+
+def test_a_compiler_without_vector_extensions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    compiler = tmp_path / "plain-cc"
+    compiler.write_text(
+        '#!/bin/sh\nfor given in "$@"; do case "$given" in *.c)\n'
+        '    grep -q vector_size "$given" && { echo "unknown attribute" >&2; exit 1; };;\n'
+        'esac; done\nexec gcc "$@"\n'
+    )
+    compiler.chmod(0o755)
+    monkeypatch.setenv("GATEGEN_CC", str(compiler))
+    monkeypatch.setenv("GATEGEN_CACHE_DIR", str(tmp_path / "cache"))
+    portable_instead("this compiler cannot make the fast one")

@@ -23,6 +23,14 @@ from gategen.calculus.storage import Home, Placement
 class FastInterface(Interface):
     """The C interface of the fast rendering: its functions end in the team of threads."""
 
+    rules = (
+        "work: aligned for the type of the elements; keeps the packed weights between calls.",
+        "params: may be NULL if they are those of the call before with the same sizes and work.",
+        "team: the threads that share the work, from gg_team_make; NULL for the caller's alone.",
+        "No array that is written may overlap another one, but a final state may be its own start.",
+        "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
+    )
+
     def arguments(self, what: str) -> list[str]:
         """The arguments of ``forward`` or ``backward`` behind the sizes."""
         return [*super().arguments(what), "void *team"]

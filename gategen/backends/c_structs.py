@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import comment, head, summed
@@ -41,7 +42,14 @@ class Interface:
         outputs: Member of every output, and of every final state as ``"final h"``.
         lengths: Member of the lengths.
         prefix: How every name begins.
+        rules: What holds for the arguments of both passes.
     """
+
+    rules: ClassVar[tuple[str, ...]] = (
+        "work: aligned for the type of the elements; holds nothing between calls.",
+        "No array that is written may overlap another one.",
+        "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
+    )
 
     cell: Cell
     program: Program
@@ -160,7 +168,7 @@ class Interface:
     def about(self, what: str) -> str:
         """What a function does and what its arguments are, as a comment."""
         passes = {"forward": _FORWARD, "backward": _BACKWARD}
-        return comment([f"{file_name(self.cell)}, {passes[what][0]}", *passes[what][1:], *_ALWAYS])
+        return comment([f"{file_name(self.cell)}, {passes[what][0]}", *passes[what][1:], *self.rules])
 
 
 _FORWARD = (
@@ -176,11 +184,6 @@ _BACKWARD = (
     "d_outputs: gradients of the loss with respect to outputs and final states, NULL for zero.",
     "tape: from the forward pass; overwritten.",
     "d_params, d_inputs: gradients are written here; a NULL member is not wanted.",
-)
-_ALWAYS = (
-    "work: aligned for the type of the elements; holds nothing between calls.",
-    "No array that is written may overlap another one.",
-    "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
 )
 
 
