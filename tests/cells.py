@@ -16,6 +16,10 @@ TRICKY = {
         "g = tanh(W_g @ (x[t] * z) + U_g @ (z * h[t-1]))\n"
         "h[t] = z * h[t-1] + (1 - z) * g + z * z"
     ),
+    "products_apart": (
+        "a = W_a @ x[t]\nz = sigmoid(W_z @ x[t] + U_z @ h[t-1])\nb = W_b @ x[t]\n"
+        "h[t] = z * h[t-1] + tanh(a + b * h[t-1])"
+    ),
     "bias_twice": "h[t] = tanh(W_h @ x[t] + b_h + b_h + U_h @ h[t-1]) + b_h",
     "derived_scalar": "nu: scalar\nm = sigmoid(nu)\ng = W_h @ x[t]\nh[t] = m * h[t-1] + (1 - m) * g",
     "derived_vector": "d_s = exp(-b_s)\nh[t] = d_s * h[t-1] + W_h @ x[t]",

@@ -134,7 +134,8 @@ class Backward(Function):
     def _finish_step(self) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            back, d_past = arrays.base[self.arriving[carry.state.name].name], arrays.base[carry.d_past.name]
+            back = arrays.base[self.arriving[carry.state.name].name]
+            d_past = arrays.base.get(f"step {carry.d_past.name}", arrays.base[carry.d_past.name])
             head = (ours["t"], ours["B"], arrays.width(carry.state.width), ours["lengths"])
             lines.append(self.writer.call("advance", *head, d_past, back))
         return lines

@@ -143,7 +143,8 @@ class FastBackward(Backward, FastFunction):
     def _finish_step(self) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            back, d_past = arrays.base[self.arriving[carry.state.name].name], arrays.base[carry.d_past.name]
+            back = arrays.base[self.arriving[carry.state.name].name]
+            d_past = arrays.base.get(f"step {carry.d_past.name}", arrays.base[carry.d_past.name])
             head = (ours["t"], ours["rows"], arrays.width(carry.state.width), ours["ends"])
             lines.append(self.writer.call("advance", *head, ours["place"], ours["crew"], d_past, back))
         return [*lines, self.writer.meet()]

@@ -115,34 +115,25 @@ class FastFunction(Function):
         read = [value.name for node in nodes for value in program.reads(node)]
         made = [value.name for node in nodes for value in writes(node)]
         given = {program.gradients[v.name].name for v in program.inputs if v.name in program.gradients}
+        loop = self.placement.phases.loop
+        stepwise = {v.name for node in loop for v in (*program.reads(node), *writes(node))}
         return [
             node
             for node in nodes
             if isinstance(node, Contract)
-            and node.target.name not in {*read, *given}
+            and node.target.name in stepwise - {*read, *given}
             and made.count(node.target.name) == 1
             and all(part.operand.kind is not Kind.PAST for part in node.products)
         ]
 
     def before(self) -> list[str]:
-        """What runs before the loop; products that the loop could make only where they are hoisted."""
-        lines: list[str] = []
-        kept: list[Node] = []
-        inside = False
-        for node in self.placement.phases.before:
-            movable = id(node) in self.writer.merges
-            if kept and movable is not inside:
-                lines += self._before(kept, inside)
-                kept = []
-            kept.append(node)
-            inside = movable
-        return [*lines, *self._before(kept, inside)]
-
-    def _before(self, nodes: list[Node], movable: bool) -> list[str]:
-        lines = self.writer.write(nodes, ALL)
+        """What runs before the loop; products that the loop could make only where they are hoisted, last."""
+        nodes, merges = self.placement.phases.before, self.writer.merges
+        lines = self.writer.write([node for node in nodes if id(node) not in merges], ALL)
+        movable = self.writer.write([node for node in nodes if id(node) in merges], ALL)
         if not movable:
             return lines
-        return [f"if ({self.arrays.ours['hoisted']}) {{", *(f"    {line}" for line in lines), "}"]
+        return [*lines, f"if ({self.arrays.ours['hoisted']}) {{", *(f"    {line}" for line in movable), "}"]
 
     def reached(self) -> list[Value]:
         """What the steps reach because of products that may run before the loop."""
@@ -256,6 +247,8 @@ class FastFunction(Function):
         self.sections.texts[self.once_at : self.once_at] = packs.texts
         self.sections.add("Past states of all steps.", self.writer.planes)
         self.sections.add("Sums over the steps, one for each sequence.", sums)
+        tiles = [self.arrays.take(name, f"gg_tiled({n})") for n, name in self.writer.tiles.items()]
+        self.sections.add("Room for packed rows of outer products.", tiles)
 
     def assembled(
         self, before: Sequence[str], pointers: dict[str, str], steps: Sequence[str], after: Sequence[str]

@@ -35,9 +35,11 @@ class FastNodeWriter(ProductWriter):
 
     Attributes:
         sums: For sums over rows inside the loop: an array with one sum for each sequence.
+        tiles: For outer products, by the units of the left side: an array that it may be packed in.
     """
 
     sums: dict[str, str] = field(default_factory=dict)
+    tiles: dict[str, str] = field(default_factory=dict)
 
     def write(self, nodes: Iterable[Node], often: str) -> list[str]:
         """The lines of some nodes."""
@@ -82,16 +84,30 @@ class FastNodeWriter(ProductWriter):
                 if id(node) in self.merges:
                     self.merges[id(node)].group = number
 
-    def _groups(self, nodes: Iterable[Node], often: str) -> Iterator[list[Node]]:
+    def _groups(self, nodes: Iterable[Node], often: str) -> list[list[Node]]:
         """Nodes that become one call: products of the same operands, outer products with the same right."""
-        group: list[Node] = []
+        groups: list[list[Node]] = []
         for node in _simple(nodes, often):
-            if group and not (often != ONCE and self._joins(group, node, often)):
-                yield group
-                group = []
-            group.append(node)
-        if group:
-            yield group
+            group = None if often == ONCE else self._joined(groups, node, often)
+            if group is None:
+                groups.append([node])
+            else:
+                group.append(node)
+        return groups
+
+    def _joined(self, groups: Sequence[list[Node]], node: Node, often: str) -> list[Node] | None:
+        """The group that a node joins: the last one, or an earlier one if nothing stands in the way."""
+        reads = {value.name for value in self.program.reads(node)}
+        made = {value.name for value in writes(node)}
+        for group in reversed(groups):
+            if self._joins(group, node, often):
+                return group
+            known = {value.name for other in group for value in self.program.reads(other)}
+            changed = {value.name for other in group for value in writes(other)}
+            free = isinstance(node, OuterRows) or (often == ALL and id(node) in self.merges)
+            if not free or made & (known | changed) or reads & changed:
+                break
+        return None
 
     def _joins(self, group: Sequence[Node], node: Node, often: str) -> bool:
         first = group[0]
@@ -130,7 +146,7 @@ class FastNodeWriter(ProductWriter):
         if often == ONCE:
             rows, threads = ("1", "1", "NULL"), ("0", "1")
         head = (*rows, n, m, stride, str(len(nodes)), ours["left"])
-        given = (arrays.base[source], shift, start, ours["into"])
+        given = (arrays.base[source], shift, start, ours["into"], self._tiles(n))
         lefts = ", ".join(arrays.base[node.left.name] for node in nodes)
         over = "" if often == ONCE else ", over all steps"
         return [
@@ -141,6 +157,12 @@ class FastNodeWriter(ProductWriter):
             f"    {self.call('outer', *head, *given, *threads)}",
             "}",
         ]
+
+    def _tiles(self, n: str) -> str:
+        """Where outer products may pack left sides of so many units, one call after the other."""
+        if n not in self.tiles:
+            self.tiles[n] = self.arrays.new("tiles")
+        return self.tiles[n]
 
     def _sum(self, node: SumRows) -> list[str]:
         """The sum of a plane over all rows."""

@@ -75,7 +75,9 @@ def place(plan: Schedule) -> Storage:
     backward_home = _homes(program, backward)
     backward_home.update(dict.fromkeys(taped, Home.PLANE))
     for carry in program.carries:
-        backward_home[carry.d_past.name] = Home.STEP
+        if backward_home.get(carry.d_past.name) is not Home.PLANE:
+            backward_home[carry.d_past.name] = Home.STEP
+        # Else contributions for all steps are made before the loop, those of a gate that no state reads.
         backward_home[arriving[carry.state.name].name] = Home.STEP
     alias_back = _share_backward(program, backward, backward_home, plan)
     return Storage(
