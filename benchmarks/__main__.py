@@ -83,8 +83,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything that was measured")
     parser.add_argument("--plot", type=Path, metavar="PATH", help="draw ratios and roofline")
-    again = "show, and plot, what --json wrote, and measure nothing"
-    parser.add_argument("--from", dest="source", type=Path, metavar="JSON", help=again)
+    summary = "print the geometric means as Markdown, and nothing else"
+    parser.add_argument("--markdown", action="store_true", help=summary)
+    again = "show, and plot, what --json wrote on one machine, and measure nothing"
+    parser.add_argument("--from", dest="sources", nargs="+", type=Path, metavar="JSON", help=again)
     options = parser.parse_args(arguments)
     try:
         options.shapes = [parse_shape(n) for n in options.shapes or (QUICK if options.quick else SHAPES)]
@@ -104,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     # The widest table needs this much; a narrower terminal wraps it.
     console.width = max(console.width, _WIDTH)
-    if options.source:
-        report = Report.read(options.source)
+    if options.sources:
+        report = Report.merged([Report.read(source) for source in options.sources])
     else:
         lost = plan.missing(options.peers)
         for library, peers in lost.items():
@@ -121,7 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(f"error: {error}")
     if options.json:
         report.write(options.json)
-    tables.show(report, console)
+    if options.markdown:
+        print(tables.markdown(report))
+    else:
+        tables.show(report, console)
     if options.plot:
         from benchmarks.plots import draw
 

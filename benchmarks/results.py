@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,17 @@ class Report:
         for name in ("peak", "bandwidth"):
             machine[name] = {int(threads): figure for threads, figure in machine[name].items()}
         return cls(Machine(**machine), tuple(Result.from_json(result) for result in fields["results"]))
+
+    @classmethod
+    def merged(cls, reports: Sequence[Report]) -> Report:
+        """Several runs on one machine as one; what was measured twice counts as in the last."""
+        last = reports[-1].machine
+        machine = replace(last, peak=dict(last.peak), bandwidth=dict(last.bandwidth))
+        for report in reports:
+            for threads, peak in report.machine.peak.items():
+                machine.raise_peak(threads, peak, report.machine.bandwidth[threads])
+        results = {(result.case, result.peer): result for report in reports for result in report.results}
+        return cls(machine, tuple(results.values()))
 
     def cases(self) -> dict[tuple[str, Shape, str, int], dict[str, Result]]:
         """The results by case and peer."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from benchmarks.floors import ITSELF, RATIOS, SHARES, figure, geometric_mean, missed
+from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, figure, geometric_mean, missed
 from benchmarks.plan import OURSELVES, PEERS
 from benchmarks.results import Report, Result
 
@@ -119,19 +119,42 @@ def _ourselves(report: Report) -> Table:
 def _means(report: Report) -> Table:
     """Every class: the geometric mean and the worst of its cases, what they should be and must be."""
     table = Table(title="Classes: geometric mean and worst case", title_justify="left")
-    counts = sorted(report.machine.peak)
-    for name in ("class", "against"):
-        table.add_column(name)
-    for name in (*("threads", "cases"), *("mean", "goal", "worst", "floor")):
-        table.add_column(name, justify="right")
-    for group in (*RATIOS, *SHARES, *ITSELF):
-        for threads in counts:
-            figures = [figure(group, r, report.machine) for r in group.worst(report.results, threads)]
-            if figures:
-                pairs = ((geometric_mean(figures), group.goal), (min(figures), group.floor))
-                shown = (text for pair in pairs for text in _wanted(*pair))
-                table.add_row(str(group), group.opponents, str(threads), str(len(figures)), *shown)
+    for name in _CLASS_COLUMNS:
+        table.add_column(name, justify="left" if name in ("class", "against") else "right")
+    for group, threads, figures in _classes(report):
+        pairs = ((geometric_mean(figures), group.goal), (min(figures), group.floor))
+        shown = (text for pair in pairs for text in _wanted(*pair))
+        table.add_row(str(group), group.opponents, str(threads), str(len(figures)), *shown)
     return table
+
+
+_CLASS_COLUMNS = ("class", "against", "threads", "cases", "mean", "goal", "worst", "floor")
+
+
+def _classes(report: Report) -> Iterator[tuple[Group, int, list[float]]]:
+    """Every class that has cases, by number of threads: what it looks at, for each case."""
+    for group in (*RATIOS, *SHARES, *ITSELF):
+        for threads in sorted(report.machine.peak):
+            worst = group.worst(report.results, threads)
+            if worst:
+                yield group, threads, [figure(group, result, report.machine) for result in worst]
+
+
+def markdown(report: Report) -> str:
+    """The classes as a Markdown table: geometric mean and worst case with each number of threads."""
+    counts = sorted(report.machine.peak)
+    rows: dict[str, dict[int, list[float]]] = {}
+    for group, threads, figures in _classes(report):
+        rows.setdefault(f"{group} | {group.opponents}", {})[threads] = figures
+    titles = " | ".join(f"{_threads(count)}: mean | worst" for count in counts)
+    lines = [f"| class | against | {titles} |", f"| --- | --- |{' ---: |' * 2 * len(counts)}"]
+    for about, by_threads in rows.items():
+        pairs = [
+            f"{geometric_mean(own):.2f} | {min(own):.2f}" if (own := by_threads.get(count)) else " | "
+            for count in counts
+        ]
+        lines.append(f"| {about} | {' | '.join(pairs)} |")
+    return "\n".join(lines)
 
 
 def _wanted(found: float, wanted: float) -> tuple[str, str]:

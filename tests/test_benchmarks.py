@@ -22,8 +22,10 @@ from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, geometric_mean, mis
 from benchmarks.peak import measure
 from benchmarks.results import Machine, Report, Result
 from benchmarks.shapes import MODES, SHAPES, Shape, flops, intensity, parse_shape
+from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
 
+ROOT = Path(__file__).parents[1]
 TINY = Shape(5, 3, 4, 6)
 SMALL = SHAPES["small-single"]
 LARGE = SHAPES["wide"]
@@ -282,7 +284,7 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
             "--json",
             str(path),
         ],
-        cwd=Path(__file__).parents[1],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -292,6 +294,24 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     main(["--from", str(path)])
     printed = capsys.readouterr().out
     assert "gategen beside itself" in printed and "H = 32" in printed
+
+
+def test_runs_are_merged(tmp_path: Path) -> None:
+    first, second = report(result("nn", 1.5), result("jax", 3.0)), report(result("nn", 2.0))
+    second.machine.raise_peak(1, 120.0, 95.0)
+    merged = Report.merged([first, second])
+    assert [(r.peer, r.ratio) for r in merged.results] == [("nn", 2.0), ("jax", 3.0)]
+    assert merged.machine.peak == {1: 120.0, 2: 200.0}
+    paths = [tmp_path / "first.json", tmp_path / "second.json"]
+    for part, path in zip((first, second), paths, strict=True):
+        part.write(path)
+    main(["--from", *map(str, paths), "--json", str(tmp_path / "both.json")])
+    assert Report.read(tmp_path / "both.json") == merged
+
+
+def test_the_readme_shows_the_recorded_run() -> None:
+    recorded = Report.read(ROOT / "benchmarks" / "results.json")
+    assert markdown(recorded) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_everything_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
