@@ -243,7 +243,12 @@ def texts() -> list[Path]:
     found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     found += [*ROOT.glob("*.md"), *ROOT.glob("*.toml")]
     hidden = {"__pycache__", ".benchmarks", ".hypothesis"}
-    return [p for p in found if not hidden & set(p.parts) and p != Path(__file__).resolve()]
+    pictures = {".png"}
+    return [
+        p
+        for p in found
+        if not hidden & set(p.parts) and p.suffix not in pictures and p != Path(__file__).resolve()
+    ]
 
 
 @pytest.mark.parametrize(

@@ -313,3 +313,15 @@ def test_a_compiler_without_vector_extensions(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("GATEGEN_CC", str(compiler))
     monkeypatch.setenv("GATEGEN_CACHE_DIR", str(tmp_path / "cache"))
     portable_instead("this compiler cannot make the fast one")
+
+
+def test_decisions_are_shown_with_their_reasons() -> None:
+    shown = gg.pipeline.show(cell("lstm"), "schedule")
+    for decision in (
+        *("hoist W_i @ x[t]", "keep c on the tape", "defer d_W_i", "sink T(W_i) @ d_a_i into d_x"),
+        *("pack a_i, a_f, a_o, a_g from x[t] and h[t-1]", "meet x[t] in the step", "tiles of 6 rows"),
+        *("weight gradients in chunks", "share the sequences among", "share the units of every step"),
+    ):
+        (line,) = {line for line in shown.splitlines() if decision in line and "4 vectors" not in line}
+        about, _, reason = line.partition("): ")
+        assert "(" in about and len(reason) > 10, line

@@ -118,9 +118,17 @@ _ALWAYS = (
         "weight gradients in chunks of 384 rows", "fast C", "the packed rows of a panel stay in the cache"
     ),
     Choice(
+        "pack left sides of weight gradients", "fast C, rows of 2 KiB or more", "else they evict each other"
+    ),
+    Choice(
         "share the sequences among threads",
-        "fast C, two or more for each, 2^21 multiply-adds or more",
+        "fast C, two for each, four if a step has 2^18 weights, 2^21 multiply-adds or more",
         "no thread waits in the loop; less work is done before threads are awake",
+    ),
+    Choice(
+        "share the units of every step among threads",
+        "fast C, fewer sequences, 2^16 multiply-adds a step or more",
+        "each thread's cache holds its share of the weights; smaller steps end before the threads have met",
     ),
 )
 

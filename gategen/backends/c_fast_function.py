@@ -300,7 +300,7 @@ class FastFunction(Function):
             "/* Threads have sequences of their own or share each step, if there is work to wake them. */",
             f"const int64_t links = {links};",
             "if (members && members->size > 1 && T * B * links >= gg_least_work) {",
-            "    const int apart = B >= 2 * members->size;",
+            "    const int apart = B >= (links < gg_large ? 2 : 4) * members->size;",
             "    call.size = apart || B * links >= gg_least_step ? members->size : 1;",
             "    call.crew = apart ? 1 : call.size;",
             "}",
