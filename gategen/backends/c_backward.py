@@ -63,7 +63,8 @@ class Backward(Function):
         arrays, lines = self.arrays, []
         for name, seed in self.program.seeds.items():
             plane, zeros = arrays.new(f"{seed.name}_all"), arrays.new(f"no_{seed.name}")
-            lines.append(f"const real *{plane} = d_outputs->{self.interface.outputs[name].name};")
+            given = f"d_outputs->{self.interface.outputs[name].name}"
+            lines.append(f"const real *{plane} = {self.rows(plane, seed, given)}")
             lines.append(f"const real *{zeros} = {self.begin(zeros, seed, 'NULL')}")
             arrays.base[seed.name], arrays.starts[seed.name] = plane, zeros
         self.sections.add("What arrives at the outputs, or zero.", lines)
@@ -75,10 +76,10 @@ class Backward(Function):
             arriving = self.arriving[carry.state.name]
             name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_t")
             given = f"d_outputs->{self.interface.outputs[f'final {carry.state.name}'].name}"
-            lines.append(f"real *{name} = {self.begin(name, carry.state, given)}")
+            lines.append(f"real *{name} = {self.own_begin(name, carry.state, given)}")
             if carry.d_past.name not in written:
                 name = arrays.base[carry.d_past.name] = arrays.new(f"{carry.d_past.name}_t")
-                lines.append(f"real *{name} = {self.begin(name, carry.state, 'NULL')}")
+                lines.append(f"real *{name} = {self.own_begin(name, carry.state, 'NULL')}")
         self.sections.add("What arrives at the states from the following step, [B] rows.", lines)
 
     def _declare_input_gradients(self) -> None:

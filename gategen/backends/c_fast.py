@@ -140,15 +140,12 @@ def _writers(plan: Schedule, interface: FastInterface, dtype: str) -> tuple[Fast
 
 def definition(plan: Schedule, cell: Cell, dtype: str) -> str:
     """The declarations that cffi needs: those of the header, without the preprocessor."""
-    interface = _interface(plan, cell, dtype)
-    return laid_out(f"{interface.dims()}\n\n{interface.declarations()}")
+    return _interface(plan, cell, dtype).definition()
 
 
 def standalone(plan: Schedule, cell: Cell, dtype: str) -> str:
     """One text with the header in place of its inclusion, as the compiler of a kernel gets it."""
-    include = f'#include "{file_name(cell)}.h"'
-    own = f"#include <stdint.h>\n\n{definition(plan, cell, dtype)}"
-    return source(plan, cell, dtype).replace(include, own)
+    return _interface(plan, cell, dtype).inlined(source(plan, cell, dtype))
 
 
 def _interface(plan: Schedule, cell: Cell, dtype: str) -> FastInterface:

@@ -54,29 +54,6 @@ class FastBackward(Backward, FastFunction):
         block = [f"if ({rank} == 0) {{", *(f"    {line}" for line in lines), "}"]
         return [self.writer.wait(), *block] if lines else []
 
-    def _declare_seeds(self) -> None:
-        arrays, lines = self.arrays, []
-        for name, seed in self.program.seeds.items():
-            plane, zeros = arrays.new(f"{seed.name}_all"), arrays.new(f"no_{seed.name}")
-            given = f"d_outputs->{self.interface.outputs[name].name}"
-            lines.append(f"const real *{plane} = {self.rows(plane, seed, given)}")
-            lines.append(f"const real *{zeros} = {self.begin(zeros, seed, 'NULL')}")
-            arrays.base[seed.name], arrays.starts[seed.name] = plane, zeros
-        self.sections.add("What arrives at the outputs, or zero.", lines)
-
-    def _declare_arrivals(self) -> None:
-        arrays, lines = self.arrays, []
-        written = {v.name for node in self.nodes for v in writes(node)}
-        for carry in self.program.carries:
-            arriving = self.arriving[carry.state.name]
-            name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_t")
-            given = f"d_outputs->{self.interface.outputs[f'final {carry.state.name}'].name}"
-            lines.append(f"real *{name} = {self.own_begin(name, carry.state, given)}")
-            if carry.d_past.name not in written:
-                name = arrays.base[carry.d_past.name] = arrays.new(f"{carry.d_past.name}_t")
-                lines.append(f"real *{name} = {self.own_begin(name, carry.state, 'NULL')}")
-        self.sections.add("What arrives at the states from the following step, [B] rows.", lines)
-
     def _declare_input_gradients(self) -> None:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         rows = product(ours["T"], ours["B"])

@@ -16,7 +16,7 @@ from gategen.backends.c_text import product
 from gategen.backends.render import render
 from gategen.calculus.ir import Contract, Kind, Node, Program, Value, writes
 from gategen.calculus.schedule import Schedule
-from gategen.calculus.storage import Home, Placement
+from gategen.calculus.storage import Placement
 
 
 @dataclass
@@ -208,28 +208,6 @@ class FastFunction(Function):
         """The thread's own rows of one step."""
         taken = self.arrays.take(name, self.arrays.step_size(value))[:-1]
         return f"{taken} + {product(*self.arrays.own('0', value.width))};"
-
-    def declare_homes(self) -> None:
-        """Everything that is neither on the tape nor in a register."""
-        arrays, planes, steps = self.arrays, [], []
-        for name, home in self.placement.home.items():
-            value = self.program.values[name]
-            if name in arrays.base or name in self.placement.alias or home is Home.REGISTER:
-                continue
-            own = arrays.base[name] = arrays.new(f"{name}_t" if home is Home.STEP else f"{name}_all")
-            if home is Home.PLANE:
-                planes.append(arrays.take(own, arrays.plane_size(value)))
-            elif home is Home.STEP:
-                steps.append(self.take_step(own, value))
-            else:
-                steps.append(arrays.take(own, "2", arrays.step_size(value)))
-        self.sections.add("Values of all steps, [T][B] rows.", planes)
-        self.sections.add("Values of one step, [B] rows.", steps)
-        lines = []
-        for name, other in self.placement.alias.items():
-            arrays.base[name] = arrays.new(f"{name}_all")
-            lines.append(f"real *{arrays.base[name]} = {arrays.base[other]};")
-        self.sections.add(self.about_aliases, lines)
 
     def declare_once(self, setup: Sequence[str]) -> None:
         """What is computed once: derived parameters and packed weights."""

@@ -133,6 +133,14 @@ class Function:
         count = self.arrays.count(name, self.arrays.step_size(value))
         return self.writer.call("begin", self.writer.rest(), count, given, number)
 
+    def own_begin(self, name: str, value: Value, given: str) -> str:
+        """The same for what each step changes."""
+        return self.begin(name, value, given)
+
+    def rows(self, name: str, value: Value, given: str) -> str:
+        """What the caller gives for all steps."""
+        return f"{given};"
+
     def declare_derived(self) -> None:
         """Derived parameters."""
         lines = []
@@ -142,6 +150,10 @@ class Function:
                 lines.append(self.arrays.take(own, self.arrays.elements(value.shape)))
                 self.arrays.base[value.name] = own
         self.sections.add("Derived parameters, computed once.", lines)
+
+    def take_step(self, name: str, value: Value) -> str:
+        """Room for the values of one step."""
+        return self.arrays.take(name, self.arrays.step_size(value))
 
     def declare_homes(self) -> None:
         """Everything that is neither on the tape nor in a register."""
@@ -153,8 +165,10 @@ class Function:
             own = arrays.base[name] = arrays.new(f"{name}_t" if home is Home.STEP else f"{name}_all")
             if home is Home.PLANE:
                 planes.append(arrays.take(own, arrays.plane_size(value)))
+            elif home is Home.STEP:
+                steps.append(self.take_step(own, value))
             else:
-                steps.append(arrays.take(own, "1" if home is Home.STEP else "2", arrays.step_size(value)))
+                steps.append(arrays.take(own, "2", arrays.step_size(value)))
         self.sections.add("Values of all steps, [T][B] rows.", planes)
         self.sections.add("Values of one step, [B] rows.", steps)
         lines = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from gategen.backends.c_names import c_name
-from gategen.backends.c_text import comment, head, summed
+from gategen.backends.c_text import comment, head, laid_out, summed
 from gategen.calculus.ir import Kind, Program, Shift, Value
 from gategen.language.cell import Cell
 from gategen.language.shapes import Width
@@ -164,6 +164,15 @@ class Interface:
         opening = f"const int64_t {sizes};" if used else "(void)dims;"
         lines = "\n".join([opening, *body, f"return {result};"]).splitlines()
         return "\n".join([self.head(what), "{", *(f"    {line}" for line in lines), "}"])
+
+    def definition(self) -> str:
+        """The declarations of this dtype, without the preprocessor."""
+        return laid_out(f"{self.dims()}\n\n{self.declarations()}")
+
+    def inlined(self, text: str) -> str:
+        """A source with these declarations in place of the header."""
+        own = f"#include <stdint.h>\n\n{self.definition()}"
+        return text.replace(f'#include "{file_name(self.cell)}.h"', own)
 
     def about(self, what: str) -> str:
         """What a function does and what its arguments are, as a comment."""
