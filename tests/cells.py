@@ -16,6 +16,10 @@ TRICKY = {
         "g = tanh(W_g @ (x[t] * z) + U_g @ (z * h[t-1]))\n"
         "h[t] = z * h[t-1] + (1 - z) * g + z * z"
     ),
+    "surrogates": (
+        "p = W_p @ x[t]\nu[t] = 0.9 * u[t-1] + p + U_u @ s[t-1] - stop_gradient(s[t-1])\n"
+        "s[t] = surrogate(where(u[t] > 0.25, 1, 0), tanh(u[t])) + 0.1 * round_ste(3 * p) + mod(p, 0.7)"
+    ),
     "products_apart": (
         "a = W_a @ x[t]\nz = sigmoid(W_z @ x[t] + U_z @ h[t-1])\nb = W_b @ x[t]\n"
         "h[t] = z * h[t-1] + tanh(a + b * h[t-1])"

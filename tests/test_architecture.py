@@ -36,6 +36,7 @@ ORDER = [
     "calculus.fuse",
     "calculus.schedule",
     "calculus.storage",
+    "calculus.evaluation",
     "calculus.interpret",
     "calculus.problem",
     "calculus.differences",

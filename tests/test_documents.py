@@ -24,6 +24,7 @@ from gategen.backends.render import FOLDERS, environment
 from gategen.backends.view import View
 from gategen.backends.walkthrough import Walkthrough
 from gategen.calculus.derive import derive
+from gategen.calculus.ir import Shift
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.parse import parse
@@ -308,7 +309,7 @@ emergencystretch renewcommand arraystretch newcommand ruled par hline allowdispl
 LARGE section subsection emph delta top odot ldots operatorname mathbf mathrm mathrel partial nabla
 ell sigma tanh exp log sin cos max min quad tag frac tfrac sum textstyle times boldsymbol mathit
 prime left right lvert rvert text ge le ne cdot sqrt textbackslash textasciitilde textasciicircum
-textless textgreater textbar char ss L alpha xi zeta nu beta
+textless textgreater textbar char ss L alpha xi zeta nu beta gamma tau theta
 """,
     )
 )
@@ -426,6 +427,10 @@ _FUNCTIONS = {
     "greater": lambda a, b: (a > b) * 1.0,
     "where": lambda c, a, b: np.where(c > 0, a, b),
     "tanh": np.tanh,
+    # What has the declared derivatives.
+    "stop_gradient": lambda x: 0 * x,
+    "abs": np.abs,
+    "spike": lambda x: x / (1 + np.abs(x)),
 }
 
 
@@ -436,7 +441,13 @@ class Numbers:
         self.walk = walk
         random = np.random.default_rng(0)
         sizes = {name: 3 + index for index, name in enumerate(sorted(walk.cell.widths))}
-        known = [*walk.program.inputs, *walk.program.parameters, *(c.past for c in walk.program.carries)]
+        moved = [node.target for node in walk.program.step if isinstance(node, Shift)]
+        known = [
+            *walk.program.inputs,
+            *moved,
+            *walk.program.parameters,
+            *(c.past for c in walk.program.carries),
+        ]
         shapes = {value.name: [width.evaluate(sizes) for width in value.shape] for value in known}
         self.values = {name: random.normal(size=shape) for name, shape in shapes.items()}
         self.values |= {name: np.array(number) for name, number in walk.program.constants.items()}
@@ -465,7 +476,7 @@ class Numbers:
             case Diagonal():
                 return np.diag(self(node.args[0]))
             case Chain():
-                return functools.reduce(np.matmul, map(self, node.args))
+                return functools.reduce(lambda a, b: a @ b if a.ndim else a * b, map(self, node.args))
             case ElementWise():
                 return _FUNCTIONS[node.row.name](*map(self, node.args))
         operation = {sympy.Add: np.add, sympy.Mul: np.multiply, sympy.Pow: np.power}[node.func]
@@ -528,7 +539,10 @@ def test_every_adjoint_line_of_the_program_is_printed() -> None:
         program = derive(cell)
         made_ = document(cell, program)
         lines = sum(len(step.lines) for step in made_.steps)
-        nodes = [node for phase in (program.adjoint, program.setup_adjoint) for node in phase]
+        # What arrives at x[t-1] is written as that: no line moves it to another step.
+        nodes = [
+            n for phase in (program.adjoint, program.setup_adjoint) for n in phase if not isinstance(n, Shift)
+        ]
         contributions = sum(len(getattr(node, "assigns", (node,))) for node in nodes) - len(program.outputs)
         shared = sum(
             line.right.is_Symbol and line.left.name.startswith("d ") for s in made_.steps for line in s.lines

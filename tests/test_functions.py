@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 import gategen as gg
-from gategen.calculus.interpret import compiled
+from gategen.calculus.evaluation import Lines, Values, compiled
 from gategen.language.functions import ALIASES, FUNCTIONS
 from gategen.runtime.kernel import Kernel
 
@@ -24,7 +24,34 @@ COMPARISONS = [name for name, made in FUNCTIONS.items() if made.row.infix]
 CALLS = [name for name in FUNCTIONS if name not in COMPARISONS]
 POSITIVE = ("log", "log1p", "sqrt")
 # Steps: derivatives are zero wherever they exist.
-FLAT = (*COMPARISONS, "floor", "sign")
+FLAT = (*COMPARISONS, "floor", "sign", "stop_gradient")
+
+
+class Spike(torch.autograd.Function):
+    """Heaviside's step with the derivative of a fast sigmoid."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(x)
+        return (x > 0).to(x)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        (x,) = context.saved_tensors
+        return gradient / (1 + x.abs()) ** 2
+
+
+class Surrogate(torch.autograd.Function):
+    """The value of one, the gradient of the other."""
+
+    @staticmethod
+    def forward(context: Any, value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+        return value.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[None, torch.Tensor]:  # type: ignore[override]
+        return None, gradient
+
 
 LIKE_TORCH = [
     *("exp", "expm1", "log", "log1p", "sqrt", "sin", "cos", "tanh", "erf", "abs", "floor"),
@@ -49,6 +76,11 @@ TORCH: dict[str, Callable[..., torch.Tensor]] = {
     "clip": torch.clamp,
     "hard_tanh": F.hardtanh,
     "hard_sigmoid": F.hardsigmoid,
+    "mod": torch.remainder,
+    "stop_gradient": torch.clone,
+    "surrogate": Surrogate.apply,
+    "round_ste": lambda x: Surrogate.apply(torch.round(x), x),
+    "spike": Spike.apply,
 }
 
 # Values and derivatives at minus and plus infinity: the limits. PyTorch gives NaN for some.
@@ -76,8 +108,12 @@ LIMITS = {
     "softsign": ((-1, 1), (0, 0)),
     "hard_tanh": ((-1, 1), (0, 0)),
     "hard_sigmoid": ((0, 1), (0, 0)),
+    "stop_gradient": ((-np.inf, np.inf), (0, 0)),
+    "round_ste": ((-np.inf, np.inf), (1, 1)),
+    "spike": ((0, 1), (0, 0)),
 }
 UNARY = list(LIMITS)
+OTHERS = ("where", "clip", "maximum", "minimum", "mod", "surrogate")
 KINKS = {
     "abs": (0.0,),
     "relu": (0.0,),
@@ -91,6 +127,8 @@ KINKS = {
     "softplus": (0.0,),
     "logsigmoid": (0.0,),
     "sigmoid": (0.0,),
+    "round_ste": (-1.5, -0.5, 0.5, 1.5, 2.5, 0.49999999999999994),
+    "spike": (0.0,),
 }
 FAR = (-1e4, -800.5, -90.0, -45.0, -30.0, -6.5, 6.5, 30.0, 45.0, 90.0, 800.5, 1e4)
 RNG = np.random.default_rng(0)
@@ -100,15 +138,15 @@ def symbols(name: str) -> tuple[sympy.Symbol, ...]:
     return sympy.symbols(f"u0:{FUNCTIONS[name].row.arity}", real=True)
 
 
-def evaluate(expr: sympy.Expr, arguments: tuple[Any, ...]) -> Array:
+def evaluate(expr: sympy.Expr, arguments: tuple[Any, ...], lines: Lines | None = None) -> Array:
     values = {f"u{place}": value for place, value in enumerate(arguments)}
     with np.errstate(all="ignore"):
-        result = compiled(sympy.sympify(expr))(lambda name: values[name])
+        result = compiled(sympy.sympify(expr))(Values(values.__getitem__, lines))
     return np.broadcast_to(result, np.broadcast(*arguments).shape)
 
 
-def value(name: str, *arguments: Any) -> Array:
-    return evaluate(FUNCTIONS[name](*symbols(name)), arguments)
+def value(name: str, *arguments: Any, lines: Lines | None = None) -> Array:
+    return evaluate(FUNCTIONS[name](*symbols(name)), arguments, lines)
 
 
 def slope(name: str, place: int, *arguments: Any) -> Array:
@@ -124,6 +162,8 @@ def generic(name: str, count: int = 200) -> tuple[Array, ...]:
         drawn = [np.abs(array) + 0.1 for array in drawn]
     if name == "where":
         drawn[0] = np.asarray(drawn[0] > 0, float)
+    if name == "mod":
+        drawn[1] = np.abs(drawn[1]) + 1
     if name == "clip":
         drawn[1:] = [np.minimum(drawn[1], drawn[2]), np.maximum(drawn[1], drawn[2])]
     return tuple(drawn)
@@ -131,7 +171,7 @@ def generic(name: str, count: int = 200) -> tuple[Array, ...]:
 
 def test_every_row_is_tested() -> None:
     assert set(FUNCTIONS) == set(TORCH)
-    assert set(FUNCTIONS) == {*UNARY, *COMPARISONS, "where", "clip", "maximum", "minimum"}
+    assert set(FUNCTIONS) == {*UNARY, *COMPARISONS, *OTHERS}
     assert set(ALIASES.values()) <= set(FUNCTIONS)
 
 
@@ -152,13 +192,18 @@ def test_derivatives_are_complex_steps(name: str) -> None:
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_derivatives_are_differences(name: str) -> None:
+    """Those of a straight line where another derivative is declared."""
     arguments, h = generic(name), 1e-3
+    lines = Lines()
+    value(name, *arguments, lines=lines)
     for place, argument in enumerate(arguments):
         if name == "where" and place == 0:
             continue
 
         def at(k: int, place: int = place, argument: Array = argument) -> Array:
-            return value(name, *arguments[:place], argument + k * h, *arguments[place + 1 :]).astype(float)
+            lines.restart()
+            moved = (*arguments[:place], argument + k * h, *arguments[place + 1 :])
+            return value(name, *moved, lines=lines).astype(float)
 
         expected = (8 * (at(1) - at(-1)) - (at(2) - at(-2))) / (12 * h)
         # A branch that flips within the step shows in second differences.
@@ -212,7 +257,7 @@ def test_limits(name: str) -> None:
 def test_not_a_number_reaches_the_value(name: str) -> None:
     arguments = [1.5, 0.5, 2.5][: FUNCTIONS[name].row.arity]
     for place in range(len(arguments)):
-        if name in ("where", "clip") and place != (1 if name == "where" else 0):
+        if name in ("where", "clip", "surrogate") and place != (name == "where"):
             continue
         given = [*arguments[:place], np.nan, *arguments[place + 1 :]]
         assert np.isnan(value(name, *map(np.array, given)))
@@ -252,6 +297,8 @@ CASES = {
     "minimum": "min(x_minimum[t], v[t])",
     "clip": "clip(x_clip[t], -0.75, w[t])",
     "where": "where(v[t] > 0.25, x_where[t], w[t])",
+    "mod": "mod(x_mod[t], w[t])",
+    "surrogate": "surrogate(v[t], x_surrogate[t])",
 }
 ENGINES = [(backend, dtype) for backend in ("numpy", "c-portable", "c") for dtype in ("float64", "float32")]
 SPECIAL = (0.0, -0.0, 1.0, -1.0, 3.0, -3.0, 0.5, -0.5, np.inf, -np.inf, np.nan, 1e-8, -1e-8)
@@ -292,8 +339,10 @@ def expected_of(name: str, planes: dict[str, Array]) -> tuple[Array, Array]:
         **dict.fromkeys((*COMPARISONS, "maximum", "minimum"), (x, v)),
         "clip": (x, np.array(-0.75), w),
         "where": (np.asarray(v > 0.25, float), x, w),
+        "mod": (x, w),
+        "surrogate": (v, x),
     }
-    place = 1 if name == "where" else 0
+    place = 1 if name in ("where", "surrogate") else 0
     return np.asarray(value(name, *given[name]), float), np.asarray(slope(name, place, *given[name]), float)
 
 
@@ -317,6 +366,8 @@ def test_every_spelling(name: str, backend: str, dtype: str) -> None:
     value_, slope_ = expected_of(name, planes)
     x = planes[f"x_{name}"][0, 0]
     reach = np.minimum(1.0, np.abs(np.nan_to_num(np.asarray(x, float), posinf=1.0, neginf=1.0)))
+    if name == "mod":
+        reach = np.abs(np.nan_to_num(np.asarray(x, float), posinf=1.0, neginf=1.0))
     found = run.outputs[f"y_{name}"][0, 0]
     wrong = ~close(found, value_, dtype, reach)
     assert not wrong.any(), list(zip(x[wrong], found[wrong], value_[wrong], strict=True))[:5]

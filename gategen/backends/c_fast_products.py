@@ -5,6 +5,7 @@ What runs before the loop for small batches is for large ones the first part of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -156,7 +157,7 @@ class ProductWriter(NodeWriter):
         name = self.groups[key] = arrays.new(f"weights_{len(self.groups) + 1}")
         width = arrays.width(first.target.width)
         depths = [self._depth(part) for part in first.products]
-        sizes = (str(len(nodes)), width, " + ".join(depths))
+        sizes = (str(len(nodes)), width, _total(depths))
         self.work.append(product(sizes[0], width, sizes[2]))
         self._note(nodes, first, merge)
         count = arrays.count(name, f"gg_packed({', '.join(sizes)})")
@@ -191,13 +192,19 @@ class ProductWriter(NodeWriter):
         calls = [f"gg_pack_start({into}, {addends.pop(0) if addends else 'NULL'}, {threads});"]
         calls += [self.call("pack_addend", into, addend, threads) for addend in addends]
         for index, part in enumerate(node.products):
-            behind = " + ".join(depths[:index]) or "0"
+            behind = _total(depths[:index])
             columns = arrays.width(part.weight.shape[1])
             start = arrays.width(part.block.start) if part.block else "0"
             matrix = offset(arrays.base[part.weight.name], start)
             steps = f"1, {columns}" if part.transposed else f"{columns}, 1"
             calls.append(f"gg_pack({into}, {behind}, {depths[index]}, {matrix}, {steps}, {threads});")
         return calls
+
+
+def _total(depths: Sequence[str]) -> str:
+    """A sum, with equal summands as a product."""
+    counts = Counter(depths)
+    return " + ".join(product(str(count), depth) for depth, count in counts.items()) or "0"
 
 
 def _timeless(node: Contract) -> list[Value]:

@@ -13,6 +13,9 @@ from gategen.calculus.ir import Kind, Program, Shift, Value
 from gategen.language.cell import Cell
 from gategen.language.shapes import Width
 
+_SHOWN = 12
+"""How many values of a width its comment names."""
+
 Counts = Sequence[tuple[str, str]]
 """Numbers of elements as C expressions, each with the name of the array that has them."""
 
@@ -104,7 +107,9 @@ class Interface:
         """The struct of sizes."""
         rows = [("int64_t T;", "steps"), ("int64_t B;", "sequences in the batch")]
         for width, members in self.cell.widths.items():
-            rows.append((f"int64_t {self.sizes[width]};", f"width of {', '.join(members) or width}"))
+            more = len(members) - _SHOWN
+            shown = [*members[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+            rows.append((f"int64_t {self.sizes[width]};", f"width of {', '.join(shown) or width}"))
         return _struct(rows, f"{self.prefix}_dims")
 
     def _pointers(self, kind: str, members: Iterable[Member], *more: tuple[str, str]) -> str:

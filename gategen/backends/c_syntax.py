@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -107,6 +108,8 @@ class CWriter:
             inner = CWriter(self.single, lambda symbol: symbol, self.needed)
             body = inner.function_body(arrange(FUNCTIONS[name](*arguments).define(), {"x": 0}))
         signature = ", ".join(f"real {argument}" for argument in arguments)
+        # A function with a declared derivative may have an argument for the sake of that alone.
+        body = [*(f"(void){a};" for a in arguments if not re.search(rf"\b{a}\b", "\n".join(body))), *body]
         lines = "\n".join(f"    {line}" for line in body)
         self.needed[name] = f"static inline real gg_{name}({signature})\n{{\n{lines}\n}}"
 

@@ -51,7 +51,8 @@ def summed(name: str, summands: Sequence[tuple[str, str]]) -> str:
     left = f"const int64_t {name} = "
     texts = [text for text, _ in summands]
     texts[-1] += ";"
-    wide = max(map(len, texts))
+    # One long summand does not move what the others stand for out of the page.
+    wide = min(max(map(len, texts)), 40)
     lines = [f"{t:{wide}} /* {meaning} */" for t, (_, meaning) in zip(texts, summands, strict=True)]
     return left + f"\n{' ' * (len(left) - 2)}+ ".join(lines)
 

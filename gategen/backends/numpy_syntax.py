@@ -10,7 +10,7 @@ from keyword import iskeyword
 import sympy
 from sympy import Expr, Float, Integer, Pow, Symbol
 
-from gategen.calculus.interpret import compiled
+from gategen.calculus.evaluation import compiled
 from gategen.calculus.order import arrange
 from gategen.language.functions import FUNCTIONS, ElementWise
 from gategen.language.notation import rebuild, substitute

@@ -228,6 +228,8 @@ class Walkthrough:
     def _diagonal(self, partial: Expr, primal: Value) -> Expr:
         if partial == 1:
             return Identity()
+        if primal.shape and not any(value.shape for value in self.program.read(partial)):
+            return Chain(partial, Identity())
         return Diagonal(partial) if primal.shape else partial
 
     def _summed_edge(self, back: Reduce | SumRows, d_target: Value, primal: Value, adds: bool) -> Edge:
@@ -309,6 +311,12 @@ def _without_identity(factor: Expr) -> tuple[Expr, ...]:
 
 
 def _product(row: tuple[Expr, ...]) -> Expr:
-    if not row:
-        return Identity()
-    return row[0] if len(row) == 1 else Chain(*row)
+    """A product of factors; a number times the identity is a number where there are others."""
+    numbers = [factor.args[0] for factor in row if _is_multiple(factor)]
+    others = [factor for factor in row if not _is_multiple(factor)] or [Identity()]
+    factors = [*numbers, *others]
+    return factors[0] if len(factors) == 1 else Chain(*factors)
+
+
+def _is_multiple(factor: Expr) -> bool:
+    return isinstance(factor, Chain) and isinstance(factor.args[-1], Identity)

@@ -2,7 +2,8 @@
 
 The loss is the sum of all outputs and final states, each times the gradient that arrives there. With a step
 of 1e-30 along the imaginary axis nothing cancels, so the derivative is as exact as the loss (Squire & Trapp
-1998); branches are decided on the real part.
+1998); branches are decided on the real part. Functions with a declared derivative are replaced by straight
+lines through their values, with the declared slopes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from gategen.calculus.evaluation import Lines
 from gategen.calculus.interpret import forward
 from gategen.calculus.problem import Array, Generator, Leaf, Problem, params_by_value
 from gategen.calculus.schedule import Schedule
@@ -19,11 +21,11 @@ from gategen.calculus.schedule import Schedule
 _TINY = 1e-30
 
 
-def losses(plan: Schedule, given: Problem, dtype: Any = np.float64) -> Array:
-    """The loss of each sequence, (B,)."""
+def losses(plan: Schedule, given: Problem, dtype: Any = np.float64, lines: Lines | None = None) -> Array:
+    """The loss of each sequence, (B,); with ``lines`` in place of functions with a declared derivative."""
     params = params_by_value(plan.program, given.params)
     with np.errstate(all="ignore"):
-        run = forward(plan, given.sizes, given.inputs, params, given.initial, given.lengths, dtype)
+        run = forward(plan, given.sizes, given.inputs, params, given.initial, given.lengths, dtype, lines)
         total = np.zeros(given.sizes["B"], dtype)
         for name, weight in given.d_outputs.items():
             total = total + (run.outputs[name] * weight).sum((0, 2))
@@ -83,11 +85,14 @@ def direction(given: Problem, rng: Generator, without: frozenset[Leaf] = frozens
 
 def central(plan: Schedule, given: Problem, way: Mapping[Leaf, Array], step: float) -> float:
     """The derivative of the loss along a direction, by fourth-order central differences."""
+    lines = Lines()
+    losses(plan, given, lines=lines)
 
     def at(distance: float) -> float:
+        lines.restart()
         leaves = given.leaves()
         moved = {leaf: leaves[leaf] + distance * vector for leaf, vector in way.items()}
-        return float(losses(plan, given.with_leaves(moved)).sum())
+        return float(losses(plan, given.with_leaves(moved), lines=lines).sum())
 
     with np.errstate(all="ignore"):
         near, far = at(step) - at(-step), at(2 * step) - at(-2 * step)

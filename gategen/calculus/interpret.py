@@ -7,17 +7,13 @@ the program itself; any other schedule must give the same numbers.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import sympy
-from numpy.typing import NDArray
-from sympy import Expr
 
+from gategen.calculus.evaluation import Array, Lines, Values, compiled
 from gategen.calculus.ir import (
     Assign,
     Block,
@@ -33,9 +29,7 @@ from gategen.calculus.ir import (
     Value,
 )
 from gategen.calculus.schedule import Phases, Schedule
-from gategen.language.functions import ElementWise
 
-Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 Index = int | slice | None
 
@@ -69,6 +63,7 @@ def forward(
     initial: Arrays | None = None,
     lengths: Array | None = None,
     dtype: type = np.float64,
+    lines: Lines | None = None,
 ) -> ForwardRun:
     """Run the forward pass.
 
@@ -80,8 +75,9 @@ def forward(
         initial: (B, width) for states and for inputs with a history; missing ones take their default.
         lengths: (B,) integers.
         dtype: float64 or complex128.
+        lines: What stands for functions with a declared derivative; the functions themselves by default.
     """
-    machine = _Machine(plan, sizes, lengths, dtype)
+    machine = _Machine(plan, sizes, lengths, dtype, lines)
     machine.load(inputs, params, initial or {})
     machine.run_setup()
     machine.run(plan.forward, machine.finish_step)
@@ -147,6 +143,7 @@ class _Machine:
     sizes: Mapping[str, int]
     lengths: Array | None
     dtype: type
+    lines: Lines | None = None
     arrays: dict[str, Array] = field(default_factory=dict)
     carried: dict[str, Array] = field(default_factory=dict)
     arriving: dict[str, Array] = field(default_factory=dict)
@@ -266,7 +263,8 @@ class _Machine:
                 _columns(gradient, node.block, self.sizes)[...] += left.T @ right
 
     def _scalar(self, node: Assign | Reduce | SumRows, index: Index) -> None:
-        value = compiled(node.expr)(lambda name: self.read(self.plan.program.values[name], index))
+        values = Values(lambda name: self.read(self.plan.program.values[name], index), self.lines)
+        value = compiled(node.expr)(values)
         if not isinstance(node, Assign):
             units = [width.evaluate(self.sizes) for width in node.shape] or [1]
             rows = () if index is _ONCE else self.active[index].shape[:-1]
@@ -325,73 +323,3 @@ def _undoes(node: Shift, shift: Shift, program: Program) -> bool:
     """Whether a shift hands the adjoint of a shifted input back to the input."""
     d_source = program.gradients.get(shift.source.name)
     return node.offset == -shift.offset and node.target == d_source
-
-
-def _error_function(x: Array) -> Array:
-    """The error function, of complex arguments by its everywhere convergent series.
-
-    Abramowitz & Stegun 7.1.6: erf z = 2/sqrt(pi) exp(-z^2) sum 2^n z^(2n+1) / (1 * 3 * ... * (2n+1)).
-    """
-    x = np.asarray(x)
-    if not np.iscomplexobj(x):
-        return np.asarray(np.vectorize(math.erf, otypes=[float])(x))
-    inside = np.where(np.abs(x.real) < 6, x, 0)
-    term = total = inside
-    for n in range(1, 200):
-        term = term * 2 * inside**2 / (2 * n + 1)
-        total = total + term
-    series = 2 / math.sqrt(math.pi) * np.exp(-(inside**2)) * total
-    far = np.where(np.isnan(x.real), x, np.sign(x.real))
-    return np.where(np.abs(x.real) < 6, series, far)
-
-
-def _real(x: Any) -> Any:
-    return np.real(x)
-
-
-PRIMITIVES: dict[str, Callable[..., Any]] = {
-    "greater": lambda a, b: _real(a) > _real(b),
-    "greater_equal": lambda a, b: _real(a) >= _real(b),
-    "less": lambda a, b: _real(a) < _real(b),
-    "less_equal": lambda a, b: _real(a) <= _real(b),
-    "equal": lambda a, b: _real(a) == _real(b),
-    "not_equal": lambda a, b: _real(a) != _real(b),
-    "where": np.where,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "log": np.log,
-    "log1p": np.log1p,
-    "sqrt": np.sqrt,
-    "sin": np.sin,
-    "cos": np.cos,
-    "tanh": np.tanh,
-    "erf": _error_function,
-    "abs": lambda x: np.where(_real(x) < 0, -np.asarray(x), x),
-    "floor": lambda x: np.floor(_real(x)),
-    "maximum": lambda a, b: np.where((_real(a) > _real(b)) | np.isnan(_real(a)), a, b),
-    "minimum": lambda a, b: np.where((_real(a) < _real(b)) | np.isnan(_real(a)), a, b),
-}
-"""How the interpreter computes the primitives of `gategen.language.functions`."""
-
-
-@lru_cache(maxsize=4096)
-def compiled(expr: Expr) -> Callable[[Callable[[str], Any]], Any]:
-    """A function that evaluates an expression, given how to read a value by name."""
-    if isinstance(expr, sympy.Symbol):
-        name = expr.name
-        return lambda read: read(name)
-    if expr.is_number and not expr.free_symbols and not expr.has(ElementWise):
-        number = float(expr)
-        return lambda read: number
-    arguments = [compiled(argument) for argument in expr.args]
-    if isinstance(expr, ElementWise):
-        if expr.row.definition is not None:
-            return compiled(expr.define())
-        function = PRIMITIVES[expr.row.name]
-        return lambda read: function(*[argument(read) for argument in arguments])
-    if expr.is_Add:
-        return lambda read: sum(argument(read) for argument in arguments)
-    if expr.is_Mul:
-        return lambda read: math.prod(argument(read) for argument in arguments)
-    base, exponent = arguments
-    return lambda read: base(read) ** exponent(read)

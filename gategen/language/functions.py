@@ -31,6 +31,7 @@ class Row:
         definition: The value in primitives, called with the arguments; None for a primitive.
         latex: The LaTeX spelling; empty for ``\operatorname{name}``.
         infix: The operator between two arguments, for comparisons.
+        declared: Whether the derivatives are not those of the value but what gradients are to take for them.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Row:
     definition: Formula | None = None
     latex: str = ""
     infix: str = ""
+    declared: bool = False
 
     @property
     def arity(self) -> int:
@@ -67,9 +69,14 @@ ALIASES = {"max": "maximum", "min": "minimum"}
 
 
 def _row(
-    name: str, *derivatives: Formula, definition: Formula | None = None, latex: str = "", infix: str = ""
+    name: str,
+    *derivatives: Formula,
+    definition: Formula | None = None,
+    latex: str = "",
+    infix: str = "",
+    declared: bool = False,
 ) -> type[ElementWise]:
-    row = Row(name, derivatives, definition, latex, infix)
+    row = Row(name, derivatives, definition, latex, infix, declared)
     made = type(name, (ElementWise,), {"row": row, "nargs": len(derivatives), "__module__": __name__})
     FUNCTIONS[name] = made
     return made
@@ -149,4 +156,17 @@ hard_tanh = _row("hard_tanh", lambda y, x: where(greater(x, -1), where(less(x, 1
 hard_sigmoid = _row("hard_sigmoid",
                     lambda y, x: where(greater(x, -3), where(less(x, 3), Rational(1, 6), 0), 0),
                     definition=lambda x: clip(x + 3, 0, 6) / 6)
+mod = _row("mod", lambda y, a, b: 1, lambda y, a, b: -floor(a / b),
+           definition=lambda a, b: a - b * floor(a / b))
+
+# With a derivative declared: gradients take another way than the value.
+stop_gradient = _row("stop_gradient", _zero, definition=lambda x: x, declared=True)
+surrogate = _row("surrogate", _zero, lambda y, a, b: 1, definition=lambda a, b: a, declared=True)
+# A tie goes to the even number, as in IEEE 754. Bengio et al. 2013, arXiv:1308.3432.
+round_ste = _row("round_ste", lambda y, x: 1, declared=True,
+                 definition=lambda x: floor(x) + where(greater(x - floor(x), Rational(1, 2)), 1,
+                     where(equal(x - floor(x), Rational(1, 2)), floor(x) - 2 * floor(floor(x) / 2), 0)))
+# Zenke & Ganguli 2018, arXiv:1705.11146. A slope k: surrogate(spike(x), softsign(k * x) / k).
+spike = _row("spike", lambda y, x: (1 + abs(x)) ** -2, declared=True,
+             definition=lambda x: where(greater(x, 0), 1, where(less_equal(x, 0), 0, x)))
 # fmt: on

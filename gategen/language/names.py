@@ -13,7 +13,7 @@ KEYED = re.compile(rf"({IDENTIFIER.pattern})\[(\d{{1,9}})\]")
 
 LATER = {
     *("sum", "mean", "var", "norm", "dot", "softmax", "logsumexp", "cumsum", "outer", "split", "gather"),
-    *("repeat", "reshape", "stack", "layer_norm", "T", "I", "stop_gradient", "spike", "round_ste", "mod"),
+    *("repeat", "reshape", "stack", "layer_norm", "T", "I"),
 }
 """Functions of the language that this version does not know yet."""
 

@@ -18,7 +18,7 @@ typedef struct {
     int64_t T;   /* steps */
     int64_t B;   /* sequences in the batch */
     int64_t n_x; /* width of x */
-    int64_t n_h; /* width of i, f, c, o, h, g, p_i, b_i, p_f, b_f, b_g, p_o, b_o */
+    int64_t n_h; /* width of i, f, c, o, h, g, p_i, b_i, p_f, b_f, b_g, p_o, and 1 more */
 } gg_lstm_fgr_dims;
 
 typedef struct {

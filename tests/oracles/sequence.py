@@ -88,13 +88,14 @@ def oracle(
     others: dict[str, str] | None = None,
     backwards: bool = False,
     history: tuple[str, ...] = (),
+    input_width: str = "d",
 ) -> Oracle:
     """An oracle with the usual defaults: input ``x`` of width d, state ``h`` of width n, output the last."""
     states = states or {"h": "n"}
     return Oracle(
         step=step,
         shapes=shapes,
-        inputs={"x": "d"},
+        inputs={"x": input_width},
         states=states,
         outputs=outputs or (list(states)[-1],),
         others=others or {},

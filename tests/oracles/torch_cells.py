@@ -7,6 +7,7 @@ print them. Nothing is shared with the package, not even the names of intermedia
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, relu, sigmoid, tanh
@@ -187,6 +188,244 @@ def fastgrnn(p: Params, x: Tensor, h: Tensor) -> Named:
     return {"h": (sigmoid(p.zeta) * (1 - keep) + sigmoid(p.nu)) * new + keep * h}
 
 
+def lstm_multiplicative(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    mixed = (x @ p.W_m.T) * (h @ p.U_m.T)
+    gates = {
+        k: x @ getattr(p, f"W_{k}").T + mixed @ getattr(p, f"V_{k}").T + getattr(p, f"b_{k}") for k in "ifog"
+    }
+    c = sigmoid(gates["f"]) * c + sigmoid(gates["i"]) * tanh(gates["g"])
+    return {"c": c, "h": sigmoid(gates["o"]) * tanh(c)}
+
+
+def lstm_mogrifier(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    matrices = vars(p)
+    for turn in (1, 3, 5):
+        x = 2 * sigmoid(h @ matrices[f"Q_[{turn}]"].T) * x
+        if turn < 5:
+            h = 2 * sigmoid(x @ matrices[f"S_[{turn + 1}]"].T) * h
+    return lstm(p, x, c, h)
+
+
+def lstm_nested(p: Params, x: Tensor, c_2: Tensor, c: Tensor, h: Tensor) -> Named:
+    written, kept = sigmoid(net(p, "i", x, h)) * tanh(net(p, "g", x, h)), sigmoid(net(p, "f", x, h)) * c
+
+    def inner(gate: str) -> Tensor:
+        sides = written @ getattr(p, f"A_{gate}").T + kept @ getattr(p, f"R_{gate}").T
+        return sides + getattr(p, f"b_{gate}2")
+
+    c_2 = sigmoid(inner("f")) * c_2 + sigmoid(inner("i")) * tanh(inner("g"))
+    c = sigmoid(inner("o")) * tanh(c_2)
+    return {"c_2": c_2, "c": c, "h": sigmoid(net(p, "o", x, h)) * tanh(c)}
+
+
+def lstm_residual(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    write, keep = sigmoid(net(p, "i", x, h) + p.p_i * c), sigmoid(net(p, "f", x, h) + p.p_f * c)
+    c = keep * c + write * tanh(net(p, "g", x, h))
+    read = sigmoid(net(p, "o", x, h) + p.p_o * c)
+    return {"c": c, "h": read * (tanh(c) @ p.U_m.T + x @ p.W_r.T)}
+
+
+def multiplicative_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    factors = (x @ p.W_f.T) * (h @ p.U_f.T)
+    return {"h": tanh(factors @ p.V_h.T + x @ p.W_h.T + p.b_h)}
+
+
+def mi_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    seen, known = x @ p.W_h.T, h @ p.U_h.T
+    return {"h": tanh(p.alpha * seen * known + p.beta_1 * known + p.beta_2 * seen + p.b_h)}
+
+
+def ct_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": h + 0.1 / p.tau * (tanh(net(p, "h", x, h)) - h)}
+
+
+def cornn(p: Params, x: Tensor, z: Tensor, y: Tensor) -> Named:
+    force = tanh(x @ p.W_y.T + y @ p.U_y.T + z @ p.U_z.T + p.b_y)
+    z = z + 0.05 * (force - y - z)
+    return {"z": z, "y": y + 0.05 * z}
+
+
+def lem(p: Params, x: Tensor, z: Tensor, y: Tensor) -> Named:
+    fast, slow = sigmoid(net(p, "1", x, y)), sigmoid(net(p, "2", x, y))
+    z = (1 - fast) * z + fast * tanh(net(p, "z", x, y))
+    return {"z": z, "y": (1 - slow) * y + slow * tanh(net(p, "y", x, z))}
+
+
+def mgu1(p: Params, x: Tensor, h: Tensor) -> Named:
+    return forget_and_write(p, x, h, sigmoid(h @ p.U_f.T + p.b_f))
+
+
+def mgu2(p: Params, x: Tensor, h: Tensor) -> Named:
+    return forget_and_write(p, x, h, sigmoid(h @ p.U_f.T))
+
+
+def mgu3(p: Params, x: Tensor, h: Tensor) -> Named:
+    return forget_and_write(p, x, h, sigmoid(p.b_f))
+
+
+def forget_and_write(p: Params, x: Tensor, h: Tensor, forget: Tensor) -> Named:
+    """What the minimal gated unit does with its gate."""
+    return {"h": (1 - forget) * h + forget * tanh(net(p, "h", x, forget * h))}
+
+
+def mut1(p: Params, x: Tensor, h: Tensor) -> Named:
+    update, reset = sigmoid(x @ p.W_z.T + p.b_z), sigmoid(net(p, "r", x, h))
+    return {"h": (1 - update) * h + update * tanh((reset * h) @ p.U_h.T + tanh(x) + p.b_h)}
+
+
+def mut2(p: Params, x: Tensor, h: Tensor) -> Named:
+    update, reset = sigmoid(net(p, "z", x, h)), sigmoid(x + h @ p.U_r.T + p.b_r)
+    return {"h": (1 - update) * h + update * tanh(net(p, "h", x, reset * h))}
+
+
+def mut3(p: Params, x: Tensor, h: Tensor) -> Named:
+    update, reset = sigmoid(net(p, "z", x, tanh(h))), sigmoid(net(p, "r", x, h))
+    return {"h": (1 - update) * h + update * tanh(net(p, "h", x, reset * h))}
+
+
+def intersection_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    depth, time = sigmoid(net(p, "a", x, h)), sigmoid(net(p, "b", x, h))
+    up, on = relu(net(p, "y", x, h)), tanh(net(p, "h", x, h))
+    return {"y": depth * x + (1 - depth) * up, "h": time * h + (1 - time) * on}
+
+
+def star(p: Params, x: Tensor, h: Tensor) -> Named:
+    write = sigmoid(net(p, "k", x, h))
+    return {"h": tanh((1 - write) * h + write * tanh(x @ p.W_z.T + p.b_z))}
+
+
+def ran(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    c = sigmoid(net(p, "i", x, h)) * (x @ p.W_c.T) + sigmoid(net(p, "f", x, h)) * c
+    return {"c": c, "h": tanh(c)}
+
+
+def cfn(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": sigmoid(net(p, "q", x, h)) * tanh(h) + sigmoid(net(p, "e", x, h)) * tanh(x @ p.W_h.T)}
+
+
+def brc(p: Params, x: Tensor, h: Tensor) -> Named:
+    feedback = 1 + tanh(x @ p.W_a.T + p.u_a * h + p.b_a)
+    keep = sigmoid(x @ p.W_c.T + p.u_c * h + p.b_c)
+    return {"h": keep * h + (1 - keep) * tanh(x @ p.W_h.T + feedback * h)}
+
+
+def minimal_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    seen = tanh(x @ p.W_z.T + p.b_z)
+    keep = sigmoid(h @ p.U_u.T + seen @ p.V_u.T + p.b_u)
+    return {"h": keep * h + (1 - keep) * seen}
+
+
+def fastrnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": sigmoid(p.alpha) * tanh(net(p, "h", x, h)) + sigmoid(p.beta) * h}
+
+
+def fastgrnn_lsq(p: Params, x: Tensor, h: Tensor) -> Named:
+    shared = x @ p.B_w.T @ p.A_w.T + h @ p.B_u.T @ p.A_u.T
+    keep, new = sigmoid(shared + p.b_z), tanh(shared + p.b_h)
+    return {"h": (sigmoid(p.zeta) * (1 - keep) + sigmoid(p.nu)) * new + keep * h}
+
+
+def nas(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    seen = [x @ getattr(p, f"W_{k}").T for k in range(8)]
+    known = [h @ getattr(p, f"U_{k}").T for k in range(8)]
+    sums = [a + b for a, b in zip(seen, known, strict=True)]
+    first = tanh(sigmoid(sums[0]) * relu(sums[1]))
+    second = tanh(sigmoid(sums[2]) + relu(seen[3] * known[3]))
+    third = tanh(tanh(sums[4]) * sigmoid(sums[5]))
+    fourth = sigmoid(tanh(sums[6]) + sigmoid(sums[7]))
+    c = tanh(first + c) * second
+    return {"c": c, "h": tanh(c * tanh(third + fourth))}
+
+
+def rhn(p: Params, x: Tensor, h: Tensor) -> Named:
+    named = vars(p)
+    for step in range(3):
+        new, move = (h @ named[f"R_{k}[{step}]"].T + named[f"b_{k}[{step}]"] for k in "ht")
+        if step == 0:
+            new, move = new + x @ p.W_h.T, move + x @ p.W_t.T
+        h = tanh(new) * sigmoid(move) + h * (1 - sigmoid(move))
+    return {"h": h}
+
+
+def mingru(p: Params, x: Tensor, h: Tensor) -> Named:
+    update = sigmoid(x @ p.W_z.T)
+    return {"h": (1 - update) * h + update * (x @ p.W_h.T)}
+
+
+def minlstm(p: Params, x: Tensor, h: Tensor) -> Named:
+    keep, write = sigmoid(x @ p.W_f.T), sigmoid(x @ p.W_i.T)
+    return {"h": (keep * h + write * (x @ p.W_h.T)) / (keep + write)}
+
+
+def sru_v1(p: Params, x: Tensor, c: Tensor) -> Named:
+    keep, pass_on = sigmoid(x @ p.W_f.T + p.b_f), sigmoid(x @ p.W_r.T + p.b_r)
+    c = keep * c + (1 - keep) * (x @ p.W_c.T)
+    return {"c": c, "h": pass_on * tanh(c) + (1 - pass_on) * x}
+
+
+def sru(p: Params, x: Tensor, c: Tensor) -> Named:
+    keep = sigmoid(x @ p.W_f.T + p.v_f * c + p.b_f)
+    pass_on = sigmoid(x @ p.W_r.T + p.v_r * c + p.b_r)
+    c = keep * c + (1 - keep) * (x @ p.W_c.T)
+    return {"c": c, "h": pass_on * c + (1 - pass_on) * x}
+
+
+def window(p: Params, gate: str, x: Tensor, before: Tensor) -> Tensor:
+    """A convolution over two steps."""
+    return x @ getattr(p, f"W_{gate}").T + before @ getattr(p, f"Z_{gate}").T
+
+
+def qrnn_f(p: Params, x: Tensor, h: Tensor, x_before: Tensor) -> Named:
+    keep = sigmoid(window(p, "f", x, x_before))
+    return {"h": keep * h + (1 - keep) * tanh(window(p, "z", x, x_before))}
+
+
+def qrnn_fo(p: Params, x: Tensor, c: Tensor, x_before: Tensor) -> Named:
+    c = qrnn_f(p, x, c, x_before)["h"]
+    return {"c": c, "h": sigmoid(window(p, "o", x, x_before)) * c}
+
+
+def qrnn_ifo(p: Params, x: Tensor, c: Tensor, x_before: Tensor) -> Named:
+    keep, write, read = (sigmoid(window(p, gate, x, x_before)) for gate in "fio")
+    c = keep * c + write * tanh(window(p, "z", x, x_before))
+    return {"c": c, "h": read * c}
+
+
+def t_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    keep = sigmoid(x @ p.W_f.T + p.b_f)
+    return {"h": keep * h + (1 - keep) * (x @ p.W_z.T)}
+
+
+def t_gru(p: Params, x: Tensor, h: Tensor, x_before: Tensor) -> Named:
+    keep, read = sigmoid(window(p, "f", x, x_before) + p.b_f), tanh(window(p, "o", x, x_before) + p.b_o)
+    return {"h": keep * h + read * (window(p, "z", x, x_before) + p.b_z)}
+
+
+def t_lstm(p: Params, x: Tensor, c: Tensor, x_before: Tensor) -> Named:
+    keep, read = sigmoid(window(p, "f", x, x_before) + p.b_f), tanh(window(p, "o", x, x_before) + p.b_o)
+    c = keep * c + (1 - keep) * (window(p, "z", x, x_before) + p.b_z)
+    return {"c": c, "h": read * c}
+
+
+class Step(torch.autograd.Function):
+    """One where positive, with the derivative of a fast sigmoid."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor) -> Tensor:
+        context.save_for_backward(x)
+        return (x > 0).to(x)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = context.saved_tensors
+        return gradient / (1 + x.abs()) ** 2
+
+
+def lif(p: Params, x: Tensor, u: Tensor, s: Tensor) -> Named:
+    u = 0.9 * u + x @ p.W_u.T + s @ p.U_u.T - s.detach()
+    return {"u": u, "s": Step.apply(u - 1)}
+
+
 PEEPHOLES = sums("ifog", n="p_i p_f p_o")
 RECURRENT_GATES = sums("ifog", n="p_i p_f p_o", nn=" ".join(f"R_{a}{b}" for a in "ifo" for b in "ifo"))
 CONCATENATED = {"n n+d": "W_i W_f W_o W_c", "n": "b_i b_f b_o b_c"}
@@ -229,5 +468,125 @@ ORACLES: dict[str, Oracle] = {
     "gru_reset_on_input": oracle(gru_reset_on_input, sums("zrg")),
     "mgu": oracle(mgu, sums("fh")),
     "ugrnn": oracle(ugrnn, sums("gc")),
+    "lstm_multiplicative": oracle(
+        lstm_multiplicative,
+        {
+            "p d": "W_m",
+            "p n": "U_m",
+            "n d": "W_i W_f W_o W_g",
+            "n p": "V_i V_f V_o V_g",
+            "n": "b_i b_f b_o b_g",
+        },
+        states=MEMORY,
+        others={"m": "p"},
+    ),
+    "lstm_mogrifier": oracle(
+        lstm_mogrifier,
+        {
+            **sums("ifog"),
+            "d n": "Q_[1] Q_[3] Q_[5]",
+            "n d": "S_[2] S_[4] W_i W_f W_o W_g",
+        },
+        states=MEMORY,
+    ),
+    "lstm_nested": oracle(
+        lstm_nested,
+        sums(
+            "ifog",
+            nn=" ".join(f"{side}_{gate}" for side in "AR" for gate in "ifog"),
+            n="b_i2 b_f2 b_o2 b_g2",
+        ),
+        states={"c_2": "n", "c": "n", "h": "n"},
+    ),
+    "lstm_residual": oracle(lstm_residual, sums("ifog", n="p_i p_f p_o", nn="U_m", nd="W_r"), states=MEMORY),
+    "multiplicative_rnn": oracle(
+        multiplicative_rnn,
+        {"p d": "W_f", "p n": "U_f", "n p": "V_h", "n d": "W_h", "n": "b_h"},
+        others={"f": "p"},
+    ),
+    "mi_rnn": oracle(mi_rnn, {"n d": "W_h", "n n": "U_h", "n": "alpha beta_1 beta_2 b_h"}),
+    "ct_rnn": oracle(ct_rnn, sums("h", n="tau")),
+    "cornn": oracle(cornn, {"n d": "W_y", "n n": "U_y U_z", "n": "b_y"}, states={"z": "n", "y": "n"}),
+    "lem": oracle(lem, sums("12zy"), states={"z": "n", "y": "n"}),
+    "mgu1": oracle(mgu1, {"n d": "W_h", "n n": "U_f U_h", "n": "b_f b_h"}),
+    "mgu2": oracle(mgu2, {"n d": "W_h", "n n": "U_f U_h", "n": "b_h"}),
+    "mgu3": oracle(mgu3, {"n d": "W_h", "n n": "U_h", "n": "b_f b_h"}),
+    "mut1": oracle(mut1, {"n n": "W_z W_r U_r U_h", "n": "b_z b_r b_h"}, input_width="n"),
+    "mut2": oracle(mut2, {"n n": "W_z U_z U_r W_h U_h", "n": "b_z b_r b_h"}, input_width="n"),
+    "mut3": oracle(mut3, sums("zrh")),
+    "intersection_rnn": oracle(
+        intersection_rnn,
+        {"n n": "W_a U_a W_b U_b W_y U_y W_h U_h", "n": "b_a b_b b_y b_h"},
+        outputs=("y", "h"),
+        input_width="n",
+    ),
+    "star": oracle(star, {"n d": "W_z W_k", "n n": "U_k", "n": "b_z b_k"}),
+    "ran": oracle(ran, sums("if", nd="W_c"), states=MEMORY),
+    "cfn": oracle(cfn, sums("qe", nd="W_h")),
+    "brc": oracle(brc, {"n d": "W_a W_c W_h", "n": "u_a b_a u_c b_c"}),
+    "minimal_rnn": oracle(minimal_rnn, {"n d": "W_z", "n n": "U_u V_u", "n": "b_z b_u"}),
+    "fastrnn": oracle(fastrnn, {**sums("h"), "": "alpha beta"}),
+    "fastgrnn_lsq": oracle(
+        fastgrnn_lsq,
+        {"n o": "A_w", "o d": "B_w", "n p": "A_u", "p n": "B_u", "n": "b_z b_h", "": "zeta nu"},
+        others={"n_A_w": "o", "n_A_u": "p"},
+    ),
+    "nas": oracle(
+        nas,
+        {
+            "n d": " ".join(f"W_{k}" for k in range(8)),
+            "n n": " ".join(f"U_{k}" for k in range(8)),
+        },
+        states=MEMORY,
+    ),
+    "rhn": oracle(
+        rhn,
+        {
+            "n d": "W_h W_t",
+            "n n": " ".join(f"R_{k}[{i}]" for i in range(3) for k in "ht"),
+            "n": " ".join(f"b_{k}[{i}]" for i in range(3) for k in "ht"),
+        },
+    ),
+    "mingru": oracle(mingru, {"n d": "W_z W_h"}),
+    "minlstm": oracle(minlstm, {"n d": "W_f W_i W_h"}),
+    "sru_v1": oracle(
+        sru_v1,
+        {"n n": "W_f W_r W_c", "n": "b_f b_r"},
+        states={"c": "n"},
+        outputs=("h",),
+        input_width="n",
+    ),
+    "sru": oracle(
+        sru,
+        {"n n": "W_f W_r W_c", "n": "v_f b_f v_r b_r"},
+        states={"c": "n"},
+        outputs=("h",),
+        input_width="n",
+    ),
+    "qrnn_f": oracle(qrnn_f, {"n d": "W_z Z_z W_f Z_f"}, history=("x",)),
+    "qrnn_fo": oracle(
+        qrnn_fo,
+        {"n d": "W_z Z_z W_f Z_f W_o Z_o"},
+        states={"c": "n"},
+        outputs=("h",),
+        history=("x",),
+    ),
+    "qrnn_ifo": oracle(
+        qrnn_ifo,
+        {"n d": "W_z Z_z W_f Z_f W_o Z_o W_i Z_i"},
+        states={"c": "n"},
+        outputs=("h",),
+        history=("x",),
+    ),
+    "t_rnn": oracle(t_rnn, {"n d": "W_z W_f", "n": "b_f"}),
+    "t_gru": oracle(t_gru, {"n d": "W_z Z_z W_f Z_f W_o Z_o", "n": "b_z b_f b_o"}, history=("x",)),
+    "t_lstm": oracle(
+        t_lstm,
+        {"n d": "W_z Z_z W_f Z_f W_o Z_o", "n": "b_z b_f b_o"},
+        states={"c": "n"},
+        outputs=("h",),
+        history=("x",),
+    ),
+    "lif": oracle(lif, {"n d": "W_u", "n n": "U_u"}, states={"u": "n", "s": "n"}),
     "fastgrnn": oracle(fastgrnn, {"n d": "W_h", "n n": "U_h", "n": "b_z b_h", "": "zeta nu"}),
 }
