@@ -149,6 +149,8 @@ def test_agrees_with_the_interpreter(name: str, full: bool) -> None:
 
 
 CALLS = {
+    "mod": "mod(2 * x[t] - h[t-1], 0.75)",
+    "surrogate": "surrogate(2 * x[t] - h[t-1], tanh(x[t] * h[t-1]))",
     "where": "where(x[t] > h[t-1], x[t], h[t-1])",
     "clip": "clip(h[t-1], -1, x[t])",
     "maximum": "max(h[t-1], x[t]) + max(x[t], x[t])",
