@@ -44,7 +44,7 @@ def written(name: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
 def test_the_zoo_compiles_without_a_warning(compiler: str, tmp_path: Path) -> None:
     """Compilers and dtypes take turns; objects hold no data and ask for little."""
-    own = ZOO[compiler == "gcc" :: 2]
+    own = [name for i, name in enumerate(ZOO) if (i % 4 == 0) is (compiler == "clang")]
     sources = [written(name, tmp_path)[i % 2] for i, name in enumerate(own)]
     objects = c_programs.compiled(tmp_path, sources, [compiler, *FAST, "-O2", "-march=native"])
     for path in objects:
