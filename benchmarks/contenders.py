@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -78,9 +77,8 @@ def pack(cell: BenchCell, named: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def compiled(cell: BenchCell, dtype: str = "float32", threads: int = 1) -> Kernel:
-    """The cell's kernel; ``threads`` counts where this version of gategen can be told."""
-    options: dict[str, Any] = {"threads": threads} if "threads" in signature(gg.compile).parameters else {}
-    return gg.compile(cell.source, dtype=dtype, **options)
+    """The cell's kernel."""
+    return gg.compile(cell.source, dtype=dtype, threads=threads)
 
 
 def gategen(problem: Problem, threads: int = 1) -> Contender:

@@ -101,8 +101,10 @@ class Report:
     results: tuple[Result, ...]
 
     def write(self, path: Path) -> None:
-        """Write everything as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        """Write everything as JSON, a result a line."""
+        rows = ",\n".join(json.dumps(asdict(result)) for result in self.results)
+        machine = json.dumps(asdict(self.machine))
+        path.write_text(f'{{"machine": {machine},\n"results": [\n{rows}\n]}}\n', encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Report:

@@ -27,7 +27,7 @@ import gategen as gg
 if TYPE_CHECKING:
     from gategen.language.cell import Cell, Variable
 
-_STAGES = {"derive": "text", "schedule": "text", "c": "c", "numpy": "python"}
+_STAGES = {"derive": "text", "schedule": "text", "c": "c", "c-portable": "c", "numpy": "python"}
 _FORMATS = ("text", "latex", "markdown")
 _cell = click.argument("cell", metavar="CELL")
 

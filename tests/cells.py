@@ -20,6 +20,10 @@ TRICKY = {
         "p = W_p @ x[t]\nu[t] = 0.9 * u[t-1] + p + U_u @ s[t-1] - stop_gradient(s[t-1])\n"
         "s[t] = surrogate(where(u[t] > 0.25, 1, 0), tanh(u[t])) + 0.1 * round_ste(3 * p) + mod(p, 0.7)"
     ),
+    # The adjoint of x[t-1] has another name where the author took the usual one.
+    "past_input_and_a_namesake": (
+        "d_x_prev = tanh(W_d @ x[t-1])\nh[t] = tanh(U_h @ h[t-1] + W_h @ x[t-1]) * d_x_prev"
+    ),
     "products_apart": (
         "a = W_a @ x[t]\nz = sigmoid(W_z @ x[t] + U_z @ h[t-1])\nb = W_b @ x[t]\n"
         "h[t] = z * h[t-1] + tanh(a + b * h[t-1])"

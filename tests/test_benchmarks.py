@@ -22,7 +22,6 @@ from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, geometric_mean, mis
 from benchmarks.peak import measure
 from benchmarks.results import Machine, Report, Result
 from benchmarks.shapes import MODES, SHAPES, Shape, flops, intensity, parse_shape
-from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
 
 ROOT = Path(__file__).parents[1]
@@ -307,11 +306,6 @@ def test_runs_are_merged(tmp_path: Path) -> None:
         part.write(path)
     main(["--from", *map(str, paths), "--json", str(tmp_path / "both.json")])
     assert Report.read(tmp_path / "both.json") == merged
-
-
-def test_the_readme_shows_the_recorded_run() -> None:
-    recorded = Report.read(ROOT / "benchmarks" / "results.json")
-    assert markdown(recorded) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_everything_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

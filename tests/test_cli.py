@@ -131,7 +131,7 @@ class TestResults:
         path.write_text(call("show", "gru").stdout)
         assert gg.load(str(path)) == gg.load("gru")
 
-    @pytest.mark.parametrize("stage", ["derive", "schedule", "c", "numpy"])
+    @pytest.mark.parametrize("stage", gg.pipeline.STAGES)
     def test_every_stage_can_be_seen(self, stage: str) -> None:
         assert call("show", "gru", "--stage", stage).stdout.strip()
 

@@ -13,9 +13,10 @@ import sympy
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from oracles.torch_cells import Step
 
 import gategen as gg
-from gategen.calculus.evaluation import Lines, Values, compiled
+from gategen.calculus.evaluation import Lines, compiled
 from gategen.language.functions import ALIASES, FUNCTIONS
 from gategen.runtime.kernel import Kernel
 
@@ -25,20 +26,6 @@ CALLS = [name for name in FUNCTIONS if name not in COMPARISONS]
 POSITIVE = ("log", "log1p", "sqrt")
 # Steps: derivatives are zero wherever they exist.
 FLAT = (*COMPARISONS, "floor", "sign", "stop_gradient")
-
-
-class Spike(torch.autograd.Function):
-    """Heaviside's step with the derivative of a fast sigmoid."""
-
-    @staticmethod
-    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
-        context.save_for_backward(x)
-        return (x > 0).to(x)
-
-    @staticmethod
-    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
-        (x,) = context.saved_tensors
-        return gradient / (1 + x.abs()) ** 2
 
 
 class Surrogate(torch.autograd.Function):
@@ -80,7 +67,7 @@ TORCH: dict[str, Callable[..., torch.Tensor]] = {
     "stop_gradient": torch.clone,
     "surrogate": Surrogate.apply,
     "round_ste": lambda x: Surrogate.apply(torch.round(x), x),
-    "spike": Spike.apply,
+    "spike": Step.apply,
 }
 
 # Values and derivatives at minus and plus infinity: the limits. PyTorch gives NaN for some.
@@ -141,7 +128,7 @@ def symbols(name: str) -> tuple[sympy.Symbol, ...]:
 def evaluate(expr: sympy.Expr, arguments: tuple[Any, ...], lines: Lines | None = None) -> Array:
     values = {f"u{place}": value for place, value in enumerate(arguments)}
     with np.errstate(all="ignore"):
-        result = compiled(sympy.sympify(expr))(Values(values.__getitem__, lines))
+        result = compiled(sympy.sympify(expr))(values.__getitem__, lines)
     return np.broadcast_to(result, np.broadcast(*arguments).shape)
 
 

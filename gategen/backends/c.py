@@ -5,6 +5,7 @@ No vector types, no threads, no allocation, no globals: the caller brings the ta
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gategen.backends.c_backward import Backward
@@ -24,7 +25,9 @@ SUFFIX = {"float32": "f32", "float64": "f64"}
 TYPES = {"float32": "float", "float64": "double"}
 """The dtype in C."""
 
-ROUTINES = {
+Routines = Mapping[str, tuple[str, ...]]
+
+ROUTINES: Routines = {
     "take": (),
     "begin": ("take",),
     "clear": (),
@@ -100,7 +103,7 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
         title=comment([*title(cell), "", *(f"    {line}" for line in equations), "", *_GUIDE]),
         header=f"{file_name(cell)}.h",
         ctype=interface.ctype,
-        routines=_routines(forward, backward),
+        routines=printed({}, ROUTINES, forward, backward),
         sizes=(writers[0].tape_size(), interface.measure("work_size", ours, sums, bytes_)),
         forward=forward.code,
         backward=backward.code,
@@ -155,9 +158,16 @@ def title(cell: Cell) -> list[str]:
     return [*(cell.doc or name).splitlines(), "", origin]
 
 
-def _routines(*functions: FunctionText) -> tuple[str, ...]:
+def printed(files: Mapping[str, str], needs: Routines, *functions: FunctionText) -> tuple[str, ...]:
+    """The routines that some functions need, in the order of the table, and the functions of the cell.
+
+    Args:
+        files: Templates that do not stand with those of the portable rendering, by routine.
+        needs: The routines, each with those that it needs.
+        functions: The forward and the backward function.
+    """
     used = {name for function in functions for name in function.routines}
-    used |= {needed for name in used for needed in ROUTINES[name]}
+    used |= {needed for name in used for needed in needs[name]}
     own = {name: text for function in functions for name, text in function.functions.items()}
-    files = [render(f"c/routines/{name}.c.j2", RoutineView()).rstrip() for name in ROUTINES if name in used]
-    return (*files, *own.values())
+    places = [files.get(name, f"c/routines/{name}.c.j2") for name in needs if name in used]
+    return (*(render(place, RoutineView()).rstrip() for place in places), *own.values())

@@ -7,7 +7,7 @@ from dataclasses import replace
 from gategen.backends.c_function import Function, FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_structs import Interface, histories
-from gategen.calculus.ir import Contract, Kind, Node, OuterRows, Value, flatten, writes
+from gategen.calculus.ir import Contract, Kind, Node, OuterRows, Shift, Value, flatten, writes
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Storage
 
@@ -157,18 +157,18 @@ class Backward(Function):
             given = f"d_inputs->{self.interface.inputs[f'start {carry.state.name}'].name}"
             lines.append(self.writer.call("copy", arrays.step_size(carry.state), back, given))
         for shift in histories(self.program):
-            lines += self._first_gradient(shift.source, shift.target)
+            lines += self._first_gradient(shift)
         return lines
 
-    def _first_gradient(self, value: Value, moved: Value) -> list[str]:
-        arrays, ours = self.arrays, self.arrays.ours
+    def _first_gradient(self, shift: Shift) -> list[str]:
+        arrays, ours, value = self.arrays, self.arrays.ours, shift.source
         given = f"d_inputs->{self.interface.inputs[f'start {value.name}'].name}"
-        adjoint = next((name for name in arrays.base if name == f"d_{moved.name}"), None)
+        adjoint = self.program.adjoint_of(shift)
         if adjoint is None:
             return [self.writer.call("clear", arrays.step_size(value), given)]
         reverse = int(self.program.reverse)
         head = (ours["T"], ours["B"], arrays.width(value.width), reverse, ours["lengths"])
-        call = self.writer.call("first", *head, arrays.base[adjoint], given)
+        call = self.writer.call("first", *head, arrays.base[adjoint.name], given)
         return [f"if ({given}) {{", f"    {call}", "}"]
 
 

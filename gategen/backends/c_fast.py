@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gategen.backends.c import SUFFIX, TYPES, title
+from gategen.backends.c import SUFFIX, TYPES, KernelView, printed, title
 from gategen.backends.c_fast_backward import FastBackward
 from gategen.backends.c_fast_forward import FastForward
 from gategen.backends.c_fast_function import FastInterface
-from gategen.backends.c_function import FunctionText
 from gategen.backends.c_structs import file_name
 from gategen.backends.c_text import comment, laid_out
 from gategen.backends.render import render
@@ -51,19 +50,14 @@ ROUTINES = {
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 
+_OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name != "take"}
+
 
 @dataclass(frozen=True)
-class FastView:
-    """One C file; see the fields of the portable one."""
+class FastView(KernelView):
+    """One C file; ``vectors`` is what it begins with."""
 
-    title: str
-    header: str
-    ctype: str
     vectors: str
-    routines: tuple[str, ...]
-    sizes: tuple[str, ...]
-    forward: str
-    backward: str
 
 
 @dataclass(frozen=True)
@@ -71,11 +65,6 @@ class VectorView:
     """What vectors of indices are made of: a whole number as wide as an element."""
 
     word: str
-
-
-@dataclass(frozen=True)
-class RoutineView:
-    """A routine has nothing to fill in."""
 
 
 def source(plan: Schedule, cell: Cell, dtype: str) -> str:
@@ -96,7 +85,7 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
         vectors=render(
             "c_fast/vectors.c.j2", VectorView("int32_t" if dtype == "float32" else "int64_t")
         ).rstrip(),
-        routines=_routines(forward, backward),
+        routines=printed(_OWN, ROUTINES, forward, backward),
         sizes=(writers[0].tape_size(), interface.measure("work_size", ours, sums, bytes_)),
         forward=forward.code,
         backward=backward.code,
@@ -107,8 +96,10 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
 def choices(plan: Schedule, cell: Cell) -> tuple[Choice, ...]:
     """What this rendering decides beyond the schedule, and why."""
     writers = _writers(plan, _interface(plan, cell, "float32"), "float32")
-    found = [choice for writer in writers if writer.text() for choice in writer.writer.choices]
-    return (*found, *_ALWAYS)
+    for writer in writers:
+        # Writers decide while they write.
+        writer.text()
+    return (*(choice for writer in writers for choice in writer.writer.choices), *_ALWAYS)
 
 
 _ALWAYS = (
@@ -165,15 +156,3 @@ _GUIDE = (
     " gives the same bits in any batch and on any number of threads.",
 )
 """What a reader of a C file should know first."""
-
-
-def _routines(*functions: FunctionText) -> tuple[str, ...]:
-    used = {name for function in functions for name in function.routines}
-    used |= {needed for name in used for needed in ROUTINES[name]}
-    own = {name: text for function in functions for name, text in function.functions.items()}
-    files = [
-        render(f"{'c' if name == 'take' else 'c_fast'}/routines/{name}.c.j2", RoutineView()).rstrip()
-        for name in ROUTINES
-        if name in used
-    ]
-    return (*files, *own.values())

@@ -16,7 +16,7 @@ from gategen.calculus.storage import Home
 from gategen.language.shapes import Shape, Width
 
 WORDS = (
-    *("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j"),
+    *Arrays.words,
     *("call", "team", "rank", "size", "place", "crew", "first", "rows", "from", "till", "low", "high"),
     *("ends", "hoisted", "whole", "unit", "units", "of", "into", "left"),
 )

@@ -8,7 +8,7 @@ from gategen.backends.c_function import FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_structs import histories
 from gategen.backends.c_text import offset, product
-from gategen.calculus.ir import Kind, Value, flatten, writes
+from gategen.calculus.ir import Kind, Shift, Value, flatten, writes
 
 
 class FastBackward(Backward, FastFunction):
@@ -144,7 +144,7 @@ class FastBackward(Backward, FastFunction):
             source = offset(back, ahead, arrays.stride(width))
             lines.append(self.writer.call("deliver", rows, arrays.width(width), source, target))
         for shift in histories(self.program):
-            lines += self._first_gradient(shift.source, shift.target)
+            lines += self._first_gradient(shift)
         return [*lines, *self._deliver_vectors()]
 
     def _deliver_vectors(self) -> list[str]:
@@ -160,17 +160,14 @@ class FastBackward(Backward, FastFunction):
         rank = self.arrays.ours["rank"]
         return [self.writer.wait(), f"if ({rank} == 0) {{", *(f"    {line}" for line in lines), "}"]
 
-    def _first_gradient(self, value: Value, moved: Value) -> list[str]:
-        arrays, ours = self.arrays, self.arrays.ours
-        given, width = (
-            f"d_inputs->{self.interface.inputs[f'start {value.name}'].name}",
-            arrays.width(value.width),
-        )
-        adjoint = next((name for name in arrays.base if name == f"d_{moved.name}"), None)
+    def _first_gradient(self, shift: Shift) -> list[str]:
+        arrays, ours, width = self.arrays, self.arrays.ours, self.arrays.width(shift.source.width)
+        given = f"d_inputs->{self.interface.inputs[f'start {shift.source.name}'].name}"
+        adjoint = self.program.adjoint_of(shift)
         span = (ours["from"], ours["till"])
         if adjoint is None:
             return [self.writer.call("clear", *(product(end, width) for end in span), given)]
         reverse = int(self.program.reverse)
         head = (*span, ours["T"], ours["B"], width, reverse, ours["lengths"])
-        call = self.writer.call("first", *head, arrays.base[adjoint], given)
+        call = self.writer.call("first", *head, arrays.base[adjoint.name], given)
         return [f"if ({given}) {{", f"    {self.writer.wait()}", f"    {call}", "}"]

@@ -9,7 +9,14 @@ from dataclasses import dataclass, replace
 from gategen.backends.c_fast_arrays import FastArrays
 from gategen.backends.c_fast_pass import FastNodeWriter
 from gategen.backends.c_fast_products import Merge
-from gategen.backends.c_function import DECLARED, Function, FunctionText, Sections, mentions
+from gategen.backends.c_function import (
+    Function,
+    FunctionText,
+    Sections,
+    mentions,
+    unused_arrays,
+    without_arrays,
+)
 from gategen.backends.c_pass import ALL
 from gategen.backends.c_structs import Interface
 from gategen.backends.c_text import product
@@ -291,15 +298,12 @@ class FastFunction(Function):
 
     def _without_unused(self, view: PartView) -> PartView:
         """The pass without arrays that nothing uses."""
-        body = _body(view)
-        unused = [name for name in DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
+        unused = unused_arrays(_body(view))
         if not unused:
             return view
-        line = re.compile(rf"^ *(const )?real \*({'|'.join(unused)}) = .*\n?", re.MULTILINE)
         self.arrays.counts = [count for count in self.arrays.counts if count[1] not in unused]
-        texts = (line.sub("", text).rstrip() for text in view.opening)
-        kept = tuple(text for text in texts if "\n" in text or not text.startswith("/*"))
-        return self._without_unused(replace(view, opening=kept))
+        texts = (without_arrays(text, unused) for text in view.opening)
+        return self._without_unused(replace(view, opening=tuple(text for text in texts if text)))
 
     def _declarations(self, body: str, arguments: Sequence[str]) -> str:
         """Declarations of what the body mentions."""

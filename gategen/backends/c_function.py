@@ -18,7 +18,7 @@ from gategen.calculus.ir import Kind, Node, Program, Value, writes
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Placement
 
-DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|d_params->|d_inputs->))", re.MULTILINE)
+_DECLARED = re.compile(r"^ *(?:const )?real \*(\w+) = (?!.*(?:&tape|d_params->|d_inputs->))", re.MULTILINE)
 """Arrays that may be left out: getting them changes nothing that others see."""
 
 
@@ -227,14 +227,13 @@ class Function:
 
     def _opening(self, body: str) -> tuple[str, ...]:
         """The sections without arrays that nothing uses, and the check that no pointer is missing."""
-        unused = [name for name in DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
+        unused = unused_arrays(body)
         if unused:
-            line = re.compile(rf"^ *(const )?real \*({'|'.join(unused)}) = .*\n?", re.MULTILINE)
+            texts = [without_arrays(text, unused) for text in self.sections.texts]
             self.arrays.counts = [count for count in self.arrays.counts if count[1] not in unused]
-            texts = [line.sub("", text).rstrip() for text in self.sections.texts]
-            self.checked -= sum(text.startswith("/*") and "\n" not in text for text in texts[: self.checked])
-            self.sections.texts = [text for text in texts if "\n" in text or not text.startswith("/*")]
-            return self._opening(line.sub("", body))
+            self.checked -= texts[: self.checked].count("")
+            self.sections.texts = [text for text in texts if text]
+            return self._opening(without_arrays(body, unused))
         if self.arrays.counts:
             self.required.append("!work")
             self.writer.routines.add("take")
@@ -258,6 +257,18 @@ class Function:
         text = "\n".join([body, *lines])
         arguments = [argument.split("*")[-1] for argument in ("*dims", *self.interface.arguments(self.what))]
         return "\n".join([*lines, *(f"(void){name};" for name in arguments if not mentions(text, name))])
+
+
+def unused_arrays(body: str) -> list[str]:
+    """The arrays that a C text declares and does not use."""
+    return [name for name in _DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
+
+
+def without_arrays(text: str, names: Sequence[str]) -> str:
+    """A C text without the declarations of some arrays; nothing where only the title of a section is left."""
+    line = re.compile(rf"^ *(const )?real \*({'|'.join(names)}) = .*\n?", re.MULTILINE)
+    left = line.sub("", text).rstrip()
+    return left if "\n" in left or not left.startswith("/*") else ""
 
 
 def mentions(text: str, name: str) -> bool:

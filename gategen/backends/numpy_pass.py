@@ -364,12 +364,10 @@ class Backward(Pass):
     def _history_gradient(self, moved: Shift) -> str:
         """The gradient of what an input was before the sequence: only the first step reads it."""
         np, program = self.writer.numpy, self.program
-        back = [n for n in program.adjoint if isinstance(n, Shift) and n.offset == -moved.offset]
-        d_source = program.gradient_of(moved.source.name)
-        found = [node.source for node in back if node.target == d_source]
-        if not found:
+        adjoint = program.adjoint_of(moved)
+        if adjoint is None:
             return f"{np}.zeros_like({self._entry('initial', moved.source)})"
-        plane, active = self.body.name(found[0]), self.ours("active")
+        plane, active = self.body.name(adjoint), self.ours("active")
         if not program.reverse:
             return f"{np}.where({active}[:1, :, None], {plane}[:1], 0).sum(axis=0)"
         last = f"{np}.arange({self.ours('T')})[:, None] == {self.ours('lengths')} - 1"

@@ -17,6 +17,9 @@ from gategen.language.functions import FUNCTIONS, ElementWise, Row
 
 Array = NDArray[Any]
 
+Formula = Callable[..., Any]
+"""``formula(read, lines=None)``: how to read a value by name, and `Lines` for functions that have some."""
+
 
 @dataclass
 class Lines:
@@ -93,31 +96,18 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {
 """How NumPy computes the primitives of `gategen.language.functions`."""
 
 
-@dataclass(frozen=True)
-class Values:
-    """How to read a value by name, and what stands for functions with a declared derivative."""
-
-    read: Callable[[str], Any]
-    lines: Lines | None = None
-
-    def __call__(self, name: str) -> Any:
-        """The value called ``name``."""
-        return self.read(name)
-
-
 def _declared(row: Row, arguments: Sequence[Array]) -> tuple[Array, list[Array]]:
     """The value of a function with a declared derivative, and the slopes at its arguments."""
-    value, *slopes = (
-        formula({f"x{i}": x for i, x in enumerate(arguments)}.__getitem__) for formula in _formulas(row)
-    )
+    known = {f"x{place}": argument for place, argument in enumerate(arguments)}
+    value, *slopes = (formula(known.__getitem__) for formula in _formulas(row))
     return value, slopes
 
 
 @lru_cache
-def _formulas(row: Row) -> list[Callable[[Callable[[str], Any]], Any]]:
+def _formulas(row: Row) -> list[Formula]:
     """The definition of a function and its derivatives, compiled."""
     function = FUNCTIONS[row.name](*sympy.symbols(f"x0:{row.arity}", real=True))
-    slopes = [sympy.sympify(function.fdiff(place + 1)) for place in range(row.arity)]
+    slopes = [function.fdiff(place + 1) for place in range(row.arity)]
     return [compiled(expr) for expr in (function.define(), *slopes)]
 
 
@@ -133,28 +123,26 @@ def _straight(row: Row, arguments: Sequence[Array], lines: Lines | None) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def compiled(expr: Expr) -> Callable[[Callable[[str], Any]], Any]:
-    """A function that evaluates an expression, given how to read a value by name."""
+def compiled(expr: Expr) -> Formula:
+    """An expression as a function that evaluates it."""
     if isinstance(expr, sympy.Symbol):
         name = expr.name
-        return lambda read: read(name)
+        return lambda read, lines=None: read(name)
     if expr.is_number and not expr.free_symbols and not expr.has(ElementWise):
         number = float(expr)
-        return lambda read: number
-    arguments = [compiled(argument) for argument in expr.args]
+        return lambda read, lines=None: number
+    parts = [compiled(argument) for argument in expr.args]
     if isinstance(expr, ElementWise):
         row = expr.row
         if row.declared:
-            return lambda read: _straight(
-                row, [argument(read) for argument in arguments], getattr(read, "lines", None)
-            )
+            return lambda read, lines=None: _straight(row, [part(read, lines) for part in parts], lines)
         if row.definition is not None:
             return compiled(expr.define())
-        function = PRIMITIVES[expr.row.name]
-        return lambda read: function(*[argument(read) for argument in arguments])
+        function = PRIMITIVES[row.name]
+        return lambda read, lines=None: function(*[part(read, lines) for part in parts])
     if expr.is_Add:
-        return lambda read: sum(argument(read) for argument in arguments)
+        return lambda read, lines=None: sum(part(read, lines) for part in parts)
     if expr.is_Mul:
-        return lambda read: math.prod(argument(read) for argument in arguments)
-    base, exponent = arguments
-    return lambda read: base(read) ** exponent(read)
+        return lambda read, lines=None: math.prod(part(read, lines) for part in parts)
+    base, exponent = parts
+    return lambda read, lines=None: base(read, lines) ** exponent(read, lines)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from gategen.calculus.evaluation import Array, Lines, Values, compiled
+from gategen.calculus.evaluation import Array, Lines, compiled
 from gategen.calculus.ir import (
     Assign,
     Block,
@@ -226,16 +226,16 @@ class _Machine:
 
     def history_gradient(self, shift: Shift) -> Array:
         """The gradient of what an input was before the sequence: only the first step reads it."""
-        program = self.plan.program
-        moved = [n for n in program.adjoint if isinstance(n, Shift) and _undoes(n, shift, program)]
-        result = np.zeros_like(self.initial[shift.source.name])
-        for node in moved:
-            plane = self.read(node.source, _ALL)
-            edge = np.zeros_like(self.active[:1])
-            other = np.concatenate([self.active[1:], edge] if program.reverse else [~edge, self.active[:-1]])
-            first = self.active & (~other if program.reverse else np.cumsum(other, 0) == 1)
-            result = result + np.where(first, plane, 0).sum(0)
-        return result
+        program, start = self.plan.program, self.initial[shift.source.name]
+        adjoint = program.adjoint_of(shift)
+        if adjoint is None:
+            return np.zeros_like(start)
+        plane = self.read(adjoint, _ALL)
+        edge = np.zeros_like(self.active[:1])
+        other = np.concatenate([self.active[1:], edge] if program.reverse else [~edge, self.active[:-1]])
+        first = self.active & (~other if program.reverse else np.cumsum(other, 0) == 1)
+        found: Array = np.zeros_like(start) + np.where(first, plane, 0).sum(0)
+        return found
 
     def execute_all(self, nodes: Sequence[Node], index: Index) -> None:
         for node in nodes:
@@ -263,8 +263,8 @@ class _Machine:
                 _columns(gradient, node.block, self.sizes)[...] += left.T @ right
 
     def _scalar(self, node: Assign | Reduce | SumRows, index: Index) -> None:
-        values = Values(lambda name: self.read(self.plan.program.values[name], index), self.lines)
-        value = compiled(node.expr)(values)
+        known = self.plan.program.values
+        value = compiled(node.expr)(lambda name: self.read(known[name], index), self.lines)
         if not isinstance(node, Assign):
             units = [width.evaluate(self.sizes) for width in node.shape] or [1]
             rows = () if index is _ONCE else self.active[index].shape[:-1]
@@ -317,9 +317,3 @@ def _columns(matrix: Array, block: Block | None, sizes: Mapping[str, int]) -> Ar
         return matrix
     start = block.start.evaluate(sizes)
     return matrix[:, start : start + block.size.evaluate(sizes)]
-
-
-def _undoes(node: Shift, shift: Shift, program: Program) -> bool:
-    """Whether a shift hands the adjoint of a shifted input back to the input."""
-    d_source = program.gradients.get(shift.source.name)
-    return node.offset == -shift.offset and node.target == d_source

@@ -281,6 +281,16 @@ class Program:
         """Whether a shifted input reads what came before the sequence, in the order of the steps."""
         return shift.offset > 0 if self.reverse else shift.offset < 0
 
+    def adjoint_of(self, shift: Shift) -> Value | None:
+        """What arrives at a shifted input and is handed back to the input; None if nothing does."""
+        d_source = self.gradients.get(shift.source.name)
+        found = [
+            node.source
+            for node in self.adjoint
+            if isinstance(node, Shift) and node.target == d_source and node.offset == -shift.offset
+        ]
+        return found[0] if found else None
+
     def gradient_of(self, name: str) -> Value | None:
         """The gradient of a parameter or input, None if it is identically zero."""
         return self.gradients.get(name)

@@ -173,8 +173,7 @@ def gru_reset_on_input(p: Params, x: Tensor, h: Tensor) -> Named:
 
 
 def mgu(p: Params, x: Tensor, h: Tensor) -> Named:
-    forget = sigmoid(net(p, "f", x, h))
-    return {"h": (1 - forget) * h + forget * tanh(net(p, "h", x, forget * h))}
+    return forget_and_write(p, x, h, sigmoid(net(p, "f", x, h)))
 
 
 def ugrnn(p: Params, x: Tensor, h: Tensor) -> Named:
