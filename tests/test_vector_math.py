@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import ulp
 from gategen.backends import c, c_math
 from gategen.backends.c_syntax import CWriter
 from gategen.runtime.build import FAST, PORTABLE, build, load
@@ -262,3 +264,20 @@ def test_they_are_plain_c(dtype: str, tmp_path: Any) -> None:
     (tmp_path / "plain.c").write_text(text + "\n")
     strict = ["-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-pedantic", "-Werror", "-O2"]
     subprocess.run(["gcc", *strict, "-c", "plain.c"], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_recorded_run_is_of_these_functions(dtype: str) -> None:
+    """The error recorded for all numbers is within the promise, and is there where it was found."""
+    rows = json.loads(ulp.RESULT.read_text(encoding="utf-8"))[dtype]
+    assert set(rows) == set(NAMES)
+    ours, exact = ulp.functions(dtype), ulp.references(dtype)
+    for name, row in rows.items():
+        x = np.array([float.fromhex(row["at_hex"])], dtype)
+        y = np.empty_like(x)
+        buffers = [ours.ffi.from_buffer(f"{ulp.TYPES[dtype]}[]", array) for array in (x, y)]
+        getattr(ours.lib, f"all_{name}")(1, *buffers)
+        given = [exact.ffi.from_buffer(f"{ulp.TYPES[dtype]}[]", array) for array in (x, y)]
+        error = getattr(exact.lib, f"compare_{name}")(1, *given, np.inf, exact.ffi.NULL)
+        # Another instruction set may round a sum in another place.
+        assert row["ulp"] <= LIMIT and error == pytest.approx(row["ulp"], abs=0.25), name
