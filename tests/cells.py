@@ -22,7 +22,7 @@ TRICKY = {
     ),
     # The adjoint of x[t-1] has another name where the author took the usual one.
     "past_input_and_a_namesake": (
-        "d_x_prev = tanh(W_d @ x[t-1])\nh[t] = tanh(U_h @ h[t-1] + W_h @ x[t-1]) * d_x_prev"
+        "x: input\nd_x_prev = tanh(W_d @ x[t-1])\nh[t] = tanh(U_h @ h[t-1] + W_h @ x[t-1]) * d_x_prev"
     ),
     "products_apart": (
         "a = W_a @ x[t]\nz = sigmoid(W_z @ x[t] + U_z @ h[t-1])\nb = W_b @ x[t]\n"
