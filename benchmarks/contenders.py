@@ -81,14 +81,15 @@ def compiled(cell: BenchCell, dtype: str = "float32", threads: int = 1) -> Kerne
     return gg.compile(cell.source, dtype=dtype, threads=threads)
 
 
-def gategen(problem: Problem, threads: int = 1) -> Contender:
-    """Gategen's own kernel."""
+def gategen(problem: Problem, threads: int = 1, packed: bool = False) -> Contender:
+    """Gategen's own kernel; ``packed``: inference keeps its weights, as a session of onnxruntime does."""
     cell = problem.cell
     kernel = compiled(cell, problem.dtype, threads)
     seeds = {cell.output: problem.d_output}
+    weights = kernel.pack(problem.params) if packed else problem.params
 
     def forward() -> tuple[Run, None]:
-        return kernel.forward(problem.x, problem.params), None
+        return kernel.forward(problem.x, weights), None
 
     def training() -> tuple[Run, Gradients]:
         run = kernel.forward(problem.x, problem.params, train=True)

@@ -183,6 +183,20 @@ def test_sequences_can_be_continued(backend: str) -> None:
         assert all(same_bits(array, rest.final[key]) for key, array in whole.final.items())
 
 
+@pytest.mark.parametrize("name", cells.ALL)
+def test_packed_weights_stay_where_they_are(name: str) -> None:
+    made = kernel(name, "c", "float64")
+    few, many = (cells.problem(name, Setting(steps, batch, (5, 3, 2))) for steps, batch in ((2, 3), (9, 8)))
+    packed = made.pack(few.params)
+    # The workspace of many steps of many sequences has room for what follows.
+    for given in (many, few, many):
+        x, start, lengths = given.inputs, given.initial, given.lengths
+        found = made.forward(x, packed, start, lengths)
+        expected = made.forward(x, few.params, start, lengths)
+        for one, two in ((found.outputs, expected.outputs), (found.final, expected.final)):
+            assert all(same_bits(one[key], two[key]) for key in one)
+
+
 QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
 
 

@@ -88,6 +88,8 @@ ORDER = [
     "runtime.memory",
     "runtime.arguments",
     "runtime.engines",
+    "runtime.numpy_engine",
+    "runtime.packed",
     "runtime.checkpoints",
     "runtime.parameters",
     "runtime.stream",

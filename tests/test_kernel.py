@@ -27,10 +27,10 @@ from gategen.language.cell import Cell
 from gategen.language.parse import parse
 from gategen.language.shapes import Width
 from gategen.runtime import build, cache, engines
-from gategen.runtime.engines import NumpyEngine
 from gategen.runtime.kernel import Kernel
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec, evaluate
 from gategen.runtime.memory import Pool
+from gategen.runtime.numpy_engine import NumpyEngine
 
 ROOT = Path(__file__).resolve().parents[1]
 N_X, N_H = Width.of("n_x"), Width.of("n_h")

@@ -32,7 +32,7 @@ class FastInterface(Interface):
 
     rules = (
         "work: aligned for the type of the elements; keeps the packed weights between calls.",
-        "params: may be NULL if they are those of the call before with the same sizes and work.",
+        "params: may be NULL if they are those of the call before with the same widths and work.",
         "team: the threads that share the work, from gg_team_make; NULL for the caller's alone.",
         "No array that is written may overlap another one, but a final state may be its own start.",
         "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.runtime.arguments import Call, Sizes
-from gategen.runtime.engines import Engine, Slopes, Wanted
+from gategen.runtime.engines import Engine, Forward, Slopes, Wanted
 from gategen.runtime.manifest import ArraySpec, Manifest, evaluate
 from gategen.runtime.memory import Arrays, allocate
 
@@ -107,6 +107,10 @@ class Checkpoints:
     def copy(self, tape: list[Segment]) -> list[Segment]:
         """See `Engine`; the way back consumes nothing."""
         return tape
+
+    def packed(self, params: Arrays) -> Forward:
+        """See `Engine`."""
+        return self._engine.packed(params)
 
     def stepper(self, call: Call, outputs: Arrays) -> Any:
         """See `Engine`."""

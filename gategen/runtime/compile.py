@@ -21,9 +21,10 @@ from numpy.typing import DTypeLike
 import gategen as gg
 from gategen.errors import ArgumentError, BuildError, GategenWarning, nearest
 from gategen.runtime import build, cache
-from gategen.runtime.engines import CEngine, Engine, NumpyEngine
+from gategen.runtime.engines import CEngine, Engine
 from gategen.runtime.kernel import Kernel
 from gategen.runtime.manifest import Manifest
+from gategen.runtime.numpy_engine import NumpyEngine
 from gategen.runtime.team import threads_wanted
 
 if TYPE_CHECKING:

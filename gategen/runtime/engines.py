@@ -1,28 +1,27 @@
-"""The code of a cell, called: one class per kind of module. Engines hold nothing that a call changes."""
+"""What a kernel needs of a cell's code, and compiled code, called. No engine holds what a call changes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from importlib.machinery import SourceFileLoader
-from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gategen.errors import ArgumentError, GategenError
+from gategen.errors import GategenError
 from gategen.language.shapes import Shape
 from gategen.runtime import team
 from gategen.runtime.arguments import Call, Sizes
 from gategen.runtime.manifest import Manifest, evaluate
-from gategen.runtime.memory import Arrays, Block, Pool, allocate_all, contiguous, too_large
+from gategen.runtime.memory import Arrays, Block, Pool, allocate_all, too_large
 
 Step = Callable[[], None]
 """One step of a stream."""
+
+Forward = Callable[[Call], tuple[Arrays, Arrays]]
+"""A forward pass without tape: outputs and final states."""
 
 
 class Slopes(NamedTuple):
@@ -56,6 +55,12 @@ class Engine(Protocol):
     def copy(self, tape: Any) -> Any:
         """A tape that may be consumed while the original stays."""
 
+    def packed(self, params: Arrays) -> Forward:
+        """A forward pass that keeps what it makes of these parameters, which stay as they are.
+
+        The calls that it gets have the same parameters. Any number of threads may call it.
+        """
+
     def stepper(self, call: Call, outputs: Arrays) -> Step:
         """A function that runs one step, T = 1, on arrays that stay the same: those of the call and outputs.
 
@@ -69,6 +74,7 @@ class _Plan:
 
     Attributes:
         dims: The struct of sizes.
+        widths: The numbers of all widths, in the order of the manifest.
         outputs, final, inputs, params, initial: Shapes by name; of params those with a gradient.
         work: Bytes of a workspace, once somebody asked.
         tape: Bytes of a tape, once somebody asked.
@@ -79,6 +85,7 @@ class _Plan:
             return {name: evaluate(shape, numbers) for name, shape in named}
 
         self.dims = dims
+        self.widths = [numbers[name] for name in manifest.widths]
         self.outputs = shapes((s.name, s.plane()) for s in manifest.outputs)
         self.final = shapes((s.name, s.carried()) for s in manifest.states)
         self.inputs = shapes((s.name, s.plane()) for s in manifest.inputs)
@@ -150,19 +157,50 @@ class CEngine:
     def forward(self, call: Call, keep: bool) -> tuple[Arrays, Arrays, Any]:
         """See `Engine`."""
         plan = self._plan(call.sizes)
-        outputs = allocate_all("outputs", plan.outputs, plan.outputs, self._dtype)
-        final = allocate_all("final", plan.final, plan.final, self._dtype)
         params, inputs = self._struct(self._params, call.params), self._given(call)
         tape, memory = None, self._ffi.NULL
         if keep:
             size = self._tape_bytes(call.sizes, plan)
             tape = _Tape(self._tapes.take(size), size, (params, inputs))
             memory = tape.block.pointer
-        results = self._struct(self._outputs, outputs, final)
         work = self._work.take(self._work_bytes(call.sizes, plan))
-        self._run(self._forward, plan.dims, params[0], inputs[0], results[0], memory, work.pointer)
+        outputs, final = self._results(plan, params, inputs, memory, work)
         self._work.give(work)
         return outputs, final, tape
+
+    def packed(self, params: Arrays) -> Forward:
+        """See `Engine`. Packed weights stand where a workspace begins, whatever T and B are."""
+        struct = self._struct(self._params, params)
+        nothing: _Struct = self._ffi.NULL, []
+        kept: list[tuple[Block, list[int]]] = []
+
+        def forward(call: Call) -> tuple[Arrays, Arrays]:
+            plan = self._plan(call.sizes)
+            size = self._work_bytes(call.sizes, plan)
+            try:
+                # Popping is atomic: a thread that comes meanwhile packs for itself.
+                work, widths = kept.pop()
+            except IndexError:
+                work, widths = self._work.new(0), []
+            again = self._fast and widths == plan.widths and work.size >= size
+            if not again:
+                work = self._work.new(size)
+            weights = nothing if again else struct
+            results = self._results(plan, weights, self._given(call), self._ffi.NULL, work)
+            kept[:] = [(work, plan.widths)]
+            return results
+
+        return forward
+
+    def _results(
+        self, plan: _Plan, params: _Struct, inputs: _Struct, tape: Any, work: Block
+    ) -> tuple[Arrays, Arrays]:
+        """Run the forward pass into new arrays."""
+        outputs = allocate_all("outputs", plan.outputs, plan.outputs, self._dtype)
+        final = allocate_all("final", plan.final, plan.final, self._dtype)
+        results = self._struct(self._outputs, outputs, final)
+        self._run(self._forward, plan.dims, params[0], inputs[0], results[0], tape, work.pointer)
+        return outputs, final
 
     def backward(self, call: Call, tape: _Tape, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
         """See `Engine`. The code writes every array that it gets."""
@@ -284,117 +322,3 @@ class _Members:
         known = {member: (group, name) for member, group, name in arrays}
         pointers = [member for member, field in kind.item.fields if field.type.kind == "pointer"]
         self.places = [known.get(member, (0, "")) for member in pointers]
-
-
-class NumpyEngine:
-    """A generated NumPy module.
-
-    Args:
-        manifest: Names and shapes.
-        path: The module's text; tracebacks quote it.
-    """
-
-    def __init__(self, manifest: Manifest, path: Path) -> None:
-        self._manifest = manifest
-        self._module = _import(path)
-
-    def forward(self, call: Call, keep: bool) -> tuple[Arrays, Arrays, Any]:
-        """See `Engine`."""
-        initial = self._starts(call)
-        arguments = (call.sizes.numbers, call.inputs, call.params, initial, call.lengths)
-        # NaN and infinities are values like others, as in C.
-        with np.errstate(all="ignore"), _Memory("forward"):
-            outputs, final, tape = self._module.forward(*arguments, keep)
-        foreign = _ids(call.inputs, call.params, initial, tape or {})
-        return _own("outputs", outputs, foreign), _own("final", final, foreign), tape
-
-    def backward(self, call: Call, tape: Any, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
-        """See `Engine`."""
-        initial = self._starts(call)
-        arguments = (call.sizes.numbers, call.inputs, call.params, initial, call.lengths)
-        states = {spec.name for spec in self._manifest.states}
-        d_states = {name: slope for name, slope in d_final.items() if name in states}
-        with np.errstate(all="ignore"), _Memory("backward"):
-            found = self._module.backward(*arguments, tape, d_outputs, d_states)
-        foreign = _ids(call.inputs, call.params, initial, d_outputs, d_final)
-        manifest = self._manifest
-        parts = (
-            ("d_inputs", manifest.inputs),
-            ("d_params", manifest.learned),
-            ("d_initial", manifest.carried),
-        )
-        chosen = [
-            _own(
-                part, {s.name: arrays[s.name] for s in specs if s.name in arrays and s.name in names}, foreign
-            )
-            for (part, specs), names, arrays in zip(parts, wanted, found, strict=True)
-        ]
-        return Slopes(*chosen)
-
-    def copy(self, tape: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """See `Engine`."""
-        with _Memory("a copy of the tape"):
-            return {name: array.copy() for name, array in tape.items()}
-
-    def stepper(self, call: Call, outputs: Arrays) -> Step:
-        """See `Engine`."""
-
-        def step() -> None:
-            found, final, _ = self.forward(call, False)
-            for targets, arrays in ((outputs, found), (call.initial, final)):
-                for name, array in arrays.items():
-                    targets[name][...] = array
-
-        return step
-
-    def _starts(self, call: Call) -> Arrays:
-        dtype = np.dtype(self._manifest.dtype)
-        return {spec.name: call.start(spec, dtype) for spec in self._manifest.carried}
-
-
-class _Memory:
-    """Turns NumPy's memory error, which names the bytes, into ours."""
-
-    def __init__(self, purpose: str) -> None:
-        self._purpose = purpose
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if isinstance(error, MemoryError):
-            raise ArgumentError(self._purpose, str(error), "fewer steps or sequences") from error
-
-
-def _ids(*groups: Mapping[str, NDArray[Any]]) -> set[int]:
-    return {id(array) for group in groups for array in group.values()}
-
-
-def _own(part: str, arrays: Mapping[str, NDArray[Any]], foreign: set[int]) -> Arrays:
-    """Results that the caller may write to without changing the tape, the arguments or each other."""
-    return {
-        name: contiguous(f"{part}[{name!r}]", array if _is_own(array, foreign) else np.array(array))
-        for name, array in arrays.items()
-    }
-
-
-def _is_own(array: object, foreign: set[int]) -> bool:
-    if not isinstance(array, np.ndarray) or id(array) in foreign:
-        return False
-    return array.flags.owndata and array.flags.writeable
-
-
-class _Loader(SourceFileLoader):
-    """Leaves no byte code beside the text: the cache holds nothing but what its index names."""
-
-    def set_data(self, path: str, data: bytes | bytearray | memoryview, *, _mode: int = 0o666) -> None:  # type: ignore[override]
-        """Write nothing."""
-
-
-def _import(path: Path) -> ModuleType:
-    name = path.stem
-    spec = spec_from_file_location(name, path, loader=_Loader(name, str(path)))
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -15,6 +15,7 @@ from gategen.runtime.checkpoints import Checkpoints
 from gategen.runtime.engines import Engine, Slopes, Wanted
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, evaluate
 from gategen.runtime.memory import Arrays, FloatArray, allocate
+from gategen.runtime.packed import Packed
 from gategen.runtime.parameters import first_parameters
 from gategen.runtime.stream import Stream
 
@@ -128,6 +129,20 @@ class Kernel:
         """
         return first_parameters(self.manifest, widths, seed, values)
 
+    def pack(self, params: Mapping[str, FloatArray]) -> Packed:
+        """Parameters for many forward passes: ``p = k.pack(p)``, then ``k.forward(x, p)`` for every x.
+
+        The first pass packs the weights for the processor, the others find them packed. The parameters are
+        copied now: later changes do not count. Whatever takes parameters takes what this returns as well.
+
+        Args:
+            params: By name, of the shapes that `init` gives.
+
+        Raises:
+            ArgumentError: A name is missing or unknown, or a shape or dtype is wrong.
+        """
+        return Packed(self.manifest, self._engine, params)
+
     def forward(
         self,
         inputs: Mapping[str, FloatArray] | FloatArray,
@@ -143,7 +158,7 @@ class Kernel:
         Args:
             inputs: By name, (T, B, width), a scalar being of width 1; all of them (T, width) for one
                 sequence. A sole input may come without its name.
-            params: By name, of the shapes that `init` gives.
+            params: By name, of the shapes that `init` gives; or what `pack` made of them.
             initial: By name, (B, width), or (width,) for one sequence; the declared values by default.
             lengths: Integers (B,) from 0 to T: steps past the end do not count, outputs are zero there.
             train: Whether `backward` will follow; it needs a tape, and inputs and parameters unchanged.
@@ -161,9 +176,12 @@ class Kernel:
         if keep and not train:
             raise ArgumentError("keep", "is True, but train=False keeps no tape", "train=True, keep=True")
         engine = self._engine if tape == "full" else self._checkpoints(tape, train)
-        call = self._reader.read(inputs, params, initial, lengths)
+        packed = params if isinstance(params, Packed) else None
+        call = self._reader.read(inputs, packed.arrays if packed else params, initial, lengths)
         held = None
-        if not call.empty:
+        if packed and packed.engine is engine and not train and not call.empty:
+            outputs, final = packed.forward(call)
+        elif not call.empty:
             outputs, final, held = engine.forward(call, train)
         else:
             outputs = {s.name: self._zeros("outputs", s, s.plane(), call) for s in self.manifest.outputs}
