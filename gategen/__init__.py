@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gategen import generated as generated
     from gategen import pipeline, training
     from gategen.check import check
+    from gategen.diff import diff
     from gategen.language.cell import Cell
     from gategen.language.functions import *  # noqa: F403
     from gategen.language.notation import Eq, signals, t, weights
@@ -40,6 +41,7 @@ __all__ = [
     "compile",
     "declare",
     "derive",
+    "diff",
     "load",
     "parse",
     "pipeline",
@@ -56,6 +58,7 @@ _HOME = {
     "compile": "runtime.compile",
     "declare": "language.parse",
     "derive": "pipeline",
+    "diff": "diff",
     "load": "pipeline",
     "parse": "pipeline",
     "signals": "language.notation",

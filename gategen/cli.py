@@ -151,6 +151,26 @@ def check(ctx: click.Context, cell: str, seed: int, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("first", metavar="CELL")
+@click.argument("second", metavar="CELL")
+@click.option("--json", "as_json", is_flag=True, help="The difference for a program.")
+@click.pass_context
+def diff(ctx: click.Context, first: str, second: str, as_json: bool) -> None:
+    """What sets two cells apart: equations, then numbers.
+
+    Names are matched by what they stand for. The exit code is 1 if the cells compute different things.
+    """
+    found = gg.diff(gg.load(first), gg.load(second))
+    if as_json:
+        click.echo(found.json())
+    else:
+        colours = {"- ": "red", "+ ": "green"}
+        for line in found.text().splitlines():
+            click.secho(line, fg=None if os.environ.get("NO_COLOR") else colours.get(line[:2]))
+    ctx.exit(0 if found.equal and found.whole else 1)
+
+
+@main.command()
 @_cell
 @click.option("--steps", default=100, show_default=True, type=click.IntRange(1), help="Length of a sequence.")
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1), help="Sequences at once.")

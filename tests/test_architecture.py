@@ -102,6 +102,8 @@ ORDER = [
     "training.loops",
     "pipeline",
     "check",
+    "matching",
+    "diff",
     "doctor",
     "generated",
     "bench",
