@@ -21,12 +21,14 @@ _DIFF_LINES = 40
 
 
 def zoo_files() -> dict[str, str]:
-    """The whole of ``generated/``: text by path, one folder per zoo cell."""
-    return {
+    """The whole of ``generated/``: text by path, a page about all zoo cells and one folder for each."""
+    cells = {name: pipeline.load(name) for name in pipeline.zoo()}
+    folders = {
         f"{name}/{file}": text
-        for name in pipeline.zoo()
-        for file, text in pipeline.artefacts(pipeline.load(name)).items()
+        for name, cell in cells.items()
+        for file, text in pipeline.artefacts(cell).items()
     }
+    return {"README.md": pipeline.index(cells.values()), **folders}
 
 
 def is_ours(path: Path) -> bool:

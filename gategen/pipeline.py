@@ -9,7 +9,7 @@ type and returns the next, and can be looked at with `show`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from os.path import exists, isdir
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from gategen.backends import c, c_fast, latex, markdown, numpy, plan, text
 from gategen.backends.c_structs import Interface, file_name, histories
+from gategen.backends.index import page
 from gategen.calculus.derive import derive as derive_program
 from gategen.calculus.ir import Program
 from gategen.calculus.lower import identifier
@@ -238,3 +239,8 @@ def artefacts(cell: Cell) -> dict[str, str]:
         f"{name}_derivation.tex": derivation.latex(),
         "README.md": derivation.markdown(),
     }
+
+
+def index(cells: Iterable[Cell]) -> str:
+    """A page about many cells, as Markdown."""
+    return page((cell, derive(cell).program) for cell in cells)

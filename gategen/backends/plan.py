@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gategen.backends.render import render
 from gategen.calculus.ir import Contract, Island, Node, OuterRows, Reduce, Shift, SumRows
+from gategen.calculus.recurrence import recurrence
 from gategen.calculus.schedule import Choice, Phases, Schedule, product_text
 from gategen.calculus.storage import Storage, place
 from gategen.language.text import expression_text
@@ -17,6 +18,7 @@ class PlanView:
     """The lines of a schedule."""
 
     name: str
+    recurrence: str
     forward: tuple[str, ...]
     backward: tuple[str, ...]
     tape: tuple[str, ...]
@@ -30,6 +32,7 @@ def document(plan: Schedule, more: Sequence[Choice] = ()) -> str:
     kept = {slot.value.name: slot.value for slot in plan.tape}
     view = PlanView(
         name=plan.program.name,
+        recurrence=str(recurrence(plan.program)),
         forward=tuple(_phases(plan.forward)),
         backward=tuple(_phases(plan.backward)),
         tape=tuple(f"{name} [T][B][{value.width}]{_shared(name, storage)}" for name, value in kept.items()),
