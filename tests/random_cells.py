@@ -1,0 +1,93 @@
+"""Cells that nobody has written: random equations over the whole language, by Hypothesis."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+SMOOTH = (
+    "sigmoid({})",
+    "tanh({})",
+    "softsign({})",
+    "sin({})",
+    "exp(-({})**2)",
+    "softplus({})",
+    "stop_gradient({})",
+)
+PAIRS = ("{} + {}", "{} - {}", "{} * {}", "{} / (1 + ({})**2)")
+# Where a derivative jumps, the argument is a sum of products: nothing makes that exactly zero.
+JUMPS = ("relu({0})", "abs({0})", "where({0} > 0.1, {1}, {2})", "max({0}, {1})", "min({1}, {0})")
+# No state grows without bounds.
+UPDATES = ("tanh({1})", "0.5 * {0} + tanh({1})", "{0} - 0.1 * tanh({1})")
+KINDS = ("leaf", "product", "smooth", "pair", "jump", "number")
+NUMBERS = ("2", "0.5", "-1.25", "1e-1", "3")
+
+
+@st.composite
+def texts(draw: st.DrawFn) -> str:
+    """The text of a cell with one or two states, some gates, and shared weights now and then."""
+    return _Author(draw).cell()
+
+
+class _Author:
+    """Writes one cell, everything of one width but the input."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self.draw = draw
+        self.values: list[str] = []
+
+    def cell(self) -> str:
+        states = ["h", "c"][: self.draw(st.integers(1, 2))]
+        self.values = [f"{state}[t-1]" for state in states]
+        gates = ["z", "g", "q"][: self.draw(st.integers(0, 3))]
+        names = self.draw(st.permutations([*gates, *states]))
+        lines = []
+        for name in names:
+            right = self.vector(self.draw(st.integers(1, 3)))
+            if name in states:
+                right = self.draw(st.sampled_from(UPDATES)).format(f"{name}[t-1]", right)
+            timed = name in states or self.draw(st.booleans())
+            lines.append(f"{name}[t] = {right}" if timed else f"{name} = {right}")
+            self.values.append(f"{name}[t]" if timed else name)
+        outputs = self.draw(st.lists(st.sampled_from([*names]), min_size=1, max_size=2, unique=True))
+        if not any("x[t]" in line for line in lines):
+            lines[-1] += " + W_x @ x[t]"
+        declared = ["x: input", *(f"{name}: output" for name in outputs)]
+        if any("alpha" in line for line in lines):
+            declared.append("alpha: scalar")
+        return "\n".join([*declared, *lines])
+
+    def vector(self, depth: int) -> str:
+        """An expression of the states' width."""
+        kind = self.draw(st.sampled_from(KINDS if depth else KINDS[:2]))
+        if kind == "smooth":
+            return self.draw(st.sampled_from(SMOOTH)).format(self.vector(depth - 1))
+        if kind == "pair":
+            return (
+                "("
+                + self.draw(st.sampled_from(PAIRS)).format(self.vector(depth - 1), self.vector(depth - 1))
+                + ")"
+            )
+        if kind == "jump":
+            parts = (self.sum_of_products(), self.vector(depth - 1), self.vector(depth - 1))
+            return self.draw(st.sampled_from(JUMPS)).format(*parts)
+        if kind == "number":
+            return f"({self.draw(st.sampled_from(NUMBERS))} * {self.vector(depth - 1)})"
+        return self.product() if kind == "product" else self.leaf()
+
+    def leaf(self) -> str:
+        return self.draw(st.sampled_from([*self.values, "b_a", "b_b", "(alpha * b_a)"]))
+
+    def sum_of_products(self) -> str:
+        return f"({self.product()} + b_j)"
+
+    def product(self) -> str:
+        which = self.draw(st.sampled_from(("a", "b", "c")))
+        kind = self.draw(st.sampled_from(("input", "state", "state", "past", "both", "twice")))
+        value = self.draw(st.sampled_from(self.values))
+        return {
+            "input": f"(W_{which} @ x[t])",
+            "past": f"(W_{which} @ x[t-1])",
+            "state": f"(U_{which} @ {value})",
+            "twice": f"(U_{which} @ (U_a @ {value}))",
+            "both": f"(V_{which} @ [x[t], {value}])",
+        }[kind]

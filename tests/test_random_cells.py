@@ -1,0 +1,107 @@
+"""Cells that nobody has written, against PyTorch's autograd on the same text."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from hypothesis import HealthCheck, given, settings
+from oracles import from_text
+from random_cells import texts
+
+import gategen as gg
+from gategen.calculus.problem import Array, Problem, Setting, draw, relative_error, solution, solve
+from gategen.calculus.schedule import naive, schedule
+from gategen.language.cell import Cell
+
+OPTIONS = {
+    "deadline": None,
+    "database": None,
+    "derandomize": True,
+    "suppress_health_check": list(HealthCheck),
+}
+SETTING = Setting(4, 3, (3, 2))
+
+
+def by_autograd(text: str, problem: Problem) -> dict[str, Array]:
+    """The problem solved by PyTorch."""
+    leaves = {key: torch.tensor(array, requires_grad=True) for key, array in problem.leaves().items()}
+    groups: dict[str, dict[str, torch.Tensor]] = {"inputs": {}, "params": {}, "initial": {}}
+    for (group, name), tensor in leaves.items():
+        groups[group][name] = tensor
+    planes = from_text.run(text, groups["inputs"], groups["params"], groups["initial"])
+    width = problem.sizes
+    found: dict[str, Array] = {}
+    loss = torch.zeros((), dtype=torch.float64)
+    for name, seed in problem.d_outputs.items():
+        plane = planes[name].expand(seed.shape)
+        found[f"outputs {name}"] = plane.detach().numpy()
+        loss = loss + (plane * torch.tensor(seed)).sum()
+    for name, seed in problem.d_final.items():
+        found[f"final {name}"] = planes[name][-1].detach().numpy()
+        loss = loss + (planes[name][-1] * torch.tensor(seed)).sum()
+    assert width["T"] == len(next(iter(planes.values())))
+    slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    for (group, name), leaf, slope in zip(leaves, leaves.values(), slopes, strict=True):
+        found[f"d {group} {name}"] = np.zeros(leaf.shape) if slope is None else slope.numpy()
+    return found
+
+
+def problem(text: str) -> tuple[Cell, gg.pipeline.Derivation, Problem]:
+    cell = gg.parse(text, "random")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gg.GategenWarning)
+        derivation = gg.derive(cell)
+    return cell, derivation, draw(cell, derivation.program, SETTING, 0)
+
+
+def agree(found: dict[str, Array], expected: dict[str, Array], bound: float) -> None:
+    wrong = {}
+    for key, array in expected.items():
+        # What cancels to nothing in one order of additions need not in another.
+        error = float(np.abs(found[key] - array).max(initial=0.0)) if array.size else 0.0
+        if not error <= bound * max(1.0, float(np.abs(array).max(initial=0.0))):
+            wrong[key] = relative_error(found[key], array)
+    assert not wrong
+
+
+@settings(max_examples=200, **OPTIONS)
+@given(texts())
+def test_interpreter(text: str) -> None:
+    _, derivation, given_problem = problem(text)
+    expected = by_autograd(text, given_problem)
+    for plan in (naive(derivation.program), schedule(derivation.program)):
+        agree(solve(plan, given_problem), expected, 1e-10)
+
+
+@settings(max_examples=20, **OPTIONS)
+@given(texts())
+def test_compiled(text: str) -> None:
+    cell, _, given_problem = problem(text)
+    expected = by_autograd(text, given_problem)
+    for backend in ("numpy", "c-portable", "c"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gg.GategenWarning)
+            k = gg.compile(cell, "float64", backend)
+        assert k.backend == backend
+        run = k.forward(given_problem.inputs, given_problem.params, given_problem.initial, train=True)
+        grad = k.backward(run, given_problem.d_outputs, given_problem.d_final)
+        agree(solution(run, grad, given_problem), expected, 1e-10)
+
+
+def test_the_oracle_reads_a_gated_unit_as_pytorch_does() -> None:
+    text = (
+        "r = sigmoid(W_r @ x[t] + U_r @ h[t-1] + b_r)\nz = sigmoid(W_z @ x[t] + U_z @ h[t-1] + b_z)\n"
+        "n = tanh(W_n @ x[t] + b_n + r * (U_n @ h[t-1] + c_n))\nh[t] = (1 - z) * n + z * h[t-1]"
+    )
+    torch.manual_seed(0)
+    layer = torch.nn.GRU(3, 5).double()
+    rows = dict(zip("rzn", range(3), strict=True))
+    params = {f"W_{gate}": layer.weight_ih_l0[5 * k : 5 * k + 5] for gate, k in rows.items()}
+    params |= {f"U_{gate}": layer.weight_hh_l0[5 * k : 5 * k + 5] for gate, k in rows.items()}
+    both = layer.bias_ih_l0 + layer.bias_hh_l0
+    params |= {"b_r": both[:5], "b_z": both[5:10], "b_n": layer.bias_ih_l0[10:], "c_n": layer.bias_hh_l0[10:]}
+    x = torch.randn(4, 2, 3, dtype=torch.float64)
+    found = from_text.run(text, {"x": x}, params, {"h": torch.zeros(2, 5, dtype=torch.float64)})
+    assert torch.allclose(found["h"], layer(x)[0], rtol=1e-12)
