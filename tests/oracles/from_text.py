@@ -86,7 +86,7 @@ class Step:
                 return self.value(left) > self.value(right)
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 return FUNCTIONS[name](*map(self.value, arguments))
-        raise NotImplementedError(ast.dump(node))
+        raise ValueError(f"no rule for {ast.dump(node)}")
 
 
 def offset(index: ast.expr) -> int:
