@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gategen import demo as demo
     from gategen import doctor as doctor
     from gategen import generated as generated
+    from gategen import modifiers as modifiers
     from gategen import pipeline, training
     from gategen.check import check
     from gategen.diff import diff
@@ -72,6 +73,7 @@ _MODULES = {
     "demo": "demo",
     "doctor": "doctor",
     "generated": "generated",
+    "modifiers": "modifiers",
     "pipeline": "pipeline",
     "training": "training",
 }

@@ -27,6 +27,7 @@ from gategen.language.cell import Cell
 from gategen.language.parse import parse as parse_text
 from gategen.language.roles import Role
 from gategen.language.source import MAX_BYTES, decoded
+from gategen.modifiers import modified
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec
 
 ZOO = Path(__file__).parent / "zoo"
@@ -42,13 +43,16 @@ def load(name: str | Path, constants: Mapping[str, float] | None = None) -> Cell
     """Read a cell from the zoo or from a file.
 
     Args:
-        name: A zoo name such as ``gru``, or the path of a ``.cell`` file.
+        name: A zoo name such as ``gru``, the path of a ``.cell`` file, or modifiers around one:
+            ``zoneout(lstm, h=0.1, c=0.5)``.
         constants: Values for constants that the cell declares.
 
     Raises:
         UnknownName: Neither a zoo cell nor a file has this name.
         CellError: The text is wrong; the error says where.
     """
+    if isinstance(name, str) and "(" in name and not exists(name):
+        return modified(name, lambda inner: load(inner, constants))
     known = ZOO / f"{name}.cell"
     path = known if str(name) in zoo() else Path(name)
     try:

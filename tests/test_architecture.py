@@ -102,6 +102,7 @@ ORDER = [
     "training.updates",
     "training.windows",
     "training.loops",
+    "modifiers",
     "pipeline",
     "check",
     "matching",
