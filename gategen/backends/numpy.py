@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gategen.backends.numpy_pass import Backward, Forward, PassView
 from gategen.backends.numpy_syntax import LocalNames, NumpyWriter
 from gategen.backends.render import render
-from gategen.calculus.ir import Kind, Program, Shift
+from gategen.calculus.ir import Kind, Program
 from gategen.calculus.schedule import Schedule
 from gategen.language.cell import Cell
 
@@ -74,14 +74,16 @@ def _quoted(text: str) -> str:
 
 def _table(program: Program) -> Iterator[str]:
     writer = NumpyWriter(LocalNames(()))
-    histories = [node.source for node in program.step if isinstance(node, Shift) and program.history(node)]
     weights = [v for v in program.parameters if v.kind in (Kind.PARAMETER, Kind.FROZEN)]
     rows = [("inputs", v.name, writer.shape(v.shape, "T", "B")) for v in program.inputs]
     rows += [("params", v.shown or v.name, writer.shape(v.shape)) for v in weights]
-    begins = [*(carry.state for carry in program.carries), *histories]
-    rows += [("initial", v.name, writer.shape(v.shape, "B")) for v in begins]
+    known = {
+        name: writer.shape(program.values[name].shape, *([str(steps)] if steps > 1 else []), "B")
+        for name, steps in program.begins.items()
+    }
+    rows += [("initial", name, shape) for name, shape in known.items()]
     rows += [("outputs", v.name, writer.shape(v.shape, "T", "B")) for v in program.outputs]
-    rows += [("final", carry.state.name, writer.shape(carry.state.shape, "B")) for carry in program.carries]
+    rows += [("final", carry.state.name, known[carry.state.name]) for carry in program.carries]
     wide = max(len(name) for _, name, _ in rows)
     last = ""
     for group, name, shape in rows:

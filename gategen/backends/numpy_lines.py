@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sympy import Expr
 
 from gategen.backends.numpy_order import Statement, reads, statements
+from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
 from gategen.calculus.ir import (
     Assign,
@@ -267,6 +268,10 @@ class LineWriter:
 
     def _moved(self, line: Shift) -> str:
         np, source, offset = self.writer.numpy, self.read(line.source), line.offset
+        depth = self.program.begins.get(line.source.name, 1)
+        if depth > 1 and self.program.history(line) and line.source.kind is Kind.INPUT:
+            start = f'{self.ours("initial")}["{line.source.name}"]'
+            return PastWriter(self.program, self.writer).plane(source, start, abs(offset), depth)
         outside = "0"
         steps = self.writer.zeros(line.source.shape, str(abs(offset)), self.ours("B"))
         if line.source.kind is Kind.INPUT and self.program.history(line):
