@@ -116,10 +116,11 @@ TRICKY = {
     "long_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t-3] + x[t-1] * h[t-1]) + 0.5 * x[t-2]",
     "long_next_inputs": "x: input\nh[t] = tanh(W_h @ x[t+2] + V_h @ x[t-2] + U_h @ h[t-1]) * x[t+1]",
     "only_long_past_input": "x: input\nh[t] = tanh(W_h @ x[t-2] + U_h @ h[t-1])",
-    "right_to_left_delays": "h[t] = tanh(W_h @ x[t] + U_h @ h[t+3] + b_h) + 0.5 * h[t+1] * h[t+2]",
+    "right_to_left_delays": "h[t] = tanh(W_h @ x[t] + U_h @ h[t+3] + b_h) + 0.5 * h[t+1] * tanh(h[t+2])",
     "right_to_left_long_inputs": (
         "h[t] = tanh(W_h @ x[t+3] + x[t-2] + x[t] * x[t+1] + U_h @ h[t+1]) - 0.1 * h[t+2]"
     ),
+    "right_to_left_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t+4] + x[t+1] * h[t+2]) + 0.5 * x[t+2]",
     "delayed_heads": (
         "h[t] = tanh(W_h @ x[t] + U_h @ h[t-1])\ny[t] = V_y @ h[t-2] + sigmoid(V_p @ h[t-3]) * h[t-3]"
     ),
@@ -132,6 +133,7 @@ TRICKY = {
     "delay_by_a_constant": (
         "d: constant = 2\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-d] + 0.5 * h[t-2*d] + x[t-d+1])"
     ),
+    "longer_than_any_sequence": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-20]) + 0.1 * x[t-17] * h[t-1]",
     "delay_without_effect": "q = 0 * h[t-5]\nh[t] = tanh(W_h @ x[t] + h[t-1]) + where(h[t-3] > 0, 1, 0)",
 }
 

@@ -94,7 +94,8 @@ class Backward(Function):
         arrays, lines = self.arrays, []
         for carry in self.program.carries:
             arriving = self.arriving[carry.state.name]
-            name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_t")
+            place = "t" if carry.delay == 1 else "ring"
+            name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_{place}")
             given = f"d_outputs->{self.interface.outputs[f'final {carry.state.name}'].name}"
             call = self.own_begin(name, carry.state, given)
             if carry.delay > 1:
@@ -104,8 +105,8 @@ class Backward(Function):
             if d_past.name not in self.written:
                 name = arrays.base[d_past.name] = arrays.new(f"{d_past.name}_t")
                 lines.append(f"real *{name} = {self.own_begin(name, carry.state, 'NULL')}")
-        following = "step" if all(carry.delay == 1 for carry in self.program.carries) else "steps"
-        title = f"What arrives at the states from the following {following}, [B] rows."
+        several = any(carry.delay > 1 for carry in self.program.carries)
+        title = f"What arrives at the states from the following {'steps' if several else 'step'}, [B] rows."
         self.sections.add(title, lines)
 
     def arrive(self, name: str, carry: Carry, given: str) -> str:

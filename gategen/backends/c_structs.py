@@ -72,9 +72,7 @@ class Interface:
             self._add(self.inputs, value.name, value.name, self.shape(value), value.shown)
         declared = {carry.state.name: carry.initial for carry in program.carries}
         for name, steps in program.begins.items():
-            when = "before the first step"
-            if steps > 1:
-                when = f"in the {steps} steps before the first, oldest first"
+            when = f"{steps} to 1 steps before the first" if steps > 1 else "before the first step"
             shown = f"{name} {when}, NULL for {declared.get(name, 0.0):g}"
             self._add(self.inputs, f"start {name}", f"{name}_initial", self._row(name), shown)
         for value in program.outputs:

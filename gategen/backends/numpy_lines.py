@@ -169,8 +169,9 @@ class LineWriter:
         if isinstance(line, Shift):
             adjoint = line.source.kind is Kind.ADJOINT
             return f"from {line.source.shown.removeprefix('d ')}" if adjoint else line.target.shown
-        later = " and from the step that ran after this one" if line.target.name in self.arriving else ""
-        return f"what arrives from the loss{later}"
+        delays = [carry.delay for carry in self.program.carries if carry.d_state == line.target]
+        later = f" and from the step{'s' if max(delays, default=1) > 1 else ''} that ran after this one"
+        return f"what arrives from the loss{later if line.target.name in self.arriving else ''}"
 
     def _block(self, line: Statement) -> Block | None:
         return line.block if isinstance(line, OuterRows) else None

@@ -233,9 +233,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
+        const int64_t from = (other * B + b) * m;
         rights[waiting] = other < 0 ? start + row * m
-                        : other < T
-                            ? right + (other * B + b) * m : start + ((other - T) * B + b) * m;
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -271,8 +271,8 @@ static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int6
 }
 
 /*
- * target += source where step t + offset lies before the first step of its sequence, in the order of
- * the steps. source [T][B][n]; target [steps][B][n], oldest first.
+ * target += source where step t + offset lies before the first step of its sequence, in the order
+ * of the steps. source [T][B][n]; target [steps][B][n], oldest first.
  */
 static void gg_first(int64_t T, int64_t B, int64_t n, int64_t offset, const int64_t *lengths,
                      const real *source, int64_t steps, real *target)

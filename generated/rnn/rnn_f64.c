@@ -238,9 +238,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
+        const int64_t from = (other * B + b) * m;
         rights[waiting] = other < 0 ? start + row * m
-                        : other < T
-                            ? right + (other * B + b) * m : start + ((other - T) * B + b) * m;
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
