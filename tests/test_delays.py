@@ -9,9 +9,12 @@ from typing import Any
 import cells
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import gategen as gg
+from gategen import training
 from gategen.calculus.problem import Array, Problem, Setting
+from gategen.cli import main
 from gategen.errors import ArgumentError, CellError, UnknownName
 from gategen.runtime.kernel import Kernel
 
@@ -102,6 +105,18 @@ def test_windows_are_one_long_run(name: str, backend: str) -> None:
         close(arriving[key], array, key)
 
 
+def test_training_windows_carry_every_step() -> None:
+    text = "y: output\nh[t] = tanh(W_h @ x[t] + V_h @ x[t-3] + U_h @ h[t-5])\ny[t] = V_y @ h[t] + b_y"
+    made = gg.compile(gg.parse(text, "windowed"), "float64", "c")
+    ids, p = np.random.default_rng(0).integers(0, 4, 41), made.init({"x": 4, "h": 6, "y": 4}, seed=1)
+    whole, short = (
+        training.evaluate_windows(made, p, training.windows(ids, 2, steps), 4) for steps in (20, 3)
+    )
+    assert short == pytest.approx(whole, rel=1e-14)
+    vocabulary = training.Vocabulary("abcd")
+    assert len(training.sample(made, p, vocabulary, "ab", 9, np.random.default_rng(2))) == 9
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", CELLS)
 def test_short_sequences_of_a_batch_are_sequences_alone(name: str, backend: str) -> None:
@@ -184,6 +199,14 @@ def test_a_dilated_network_is_several_side_by_side(backend: str) -> None:
         close(array, total[key], key)
 
 
+@pytest.mark.parametrize("name", cells.ALL)
+def test_a_cell_tells_its_delays(name: str) -> None:
+    """The cell, what is derived from it, and the kernel agree; what no step needs is not asked for."""
+    told, begins = cells.cell(name).delays, cells.program(name).begins
+    assert begins == {key: steps for key, steps in told.items() if key in begins}
+    assert set(cells.cell(name).states) <= set(begins)
+
+
 def test_a_constant_sets_the_delay() -> None:
     for s in (1, 2, 5):
         made = gg.compile(gg.load("rnn_dilated", constants={"s": s}), "float64", "numpy")
@@ -238,7 +261,9 @@ def test_wrong_histories_are_explained() -> None:
     p = made.init({"x": 5})
     with pytest.raises(ArgumentError) as caught:
         made.forward(np.ones((4, 2, 5)), p, {"h": np.zeros((2, 5))})
-    told = "initial['h']: has shape (2, 5); expected (3, 2, 5), that is (3, B, n_x) with B = 2 from inputs['x']"
+    told = (
+        "initial['h']: has shape (2, 5); expected (3, 2, 5), that is (3, B, n_x) with B = 2 from inputs['x']"
+    )
     assert str(caught.value).startswith(told)
     run = made.forward(np.ones((4, 2, 5)), p, train=True)
     with pytest.raises(ArgumentError, match="final\\['h'\\]: has shape \\(2, 2, 5\\)"):
@@ -255,6 +280,12 @@ def test_what_comes_later_is_named_as_it_is_read() -> None:
     later = gg.compile("h[t] = tanh(x[t] + x[t+3] + h[t-1])", "float64", "numpy")
     with pytest.raises(ArgumentError, match="a segment cannot see x\\[t\\+3\\] in the next one"):
         later.forward(np.ones((9, 2, 3)), later.init({"x": 3}), train=True, tape="sqrt")
+
+
+def test_the_command_line_tells_delays() -> None:
+    shown = CliRunner().invoke(main, ["show", "narx"]).output
+    assert "# delays      h 3 steps\n" in shown
+    assert "delays" not in CliRunner().invoke(main, ["show", "gru"]).output
 
 
 def test_documents_write_delays_as_papers_do() -> None:

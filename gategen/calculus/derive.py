@@ -160,7 +160,7 @@ class _Sweep:
         self.contributed.add(state.name)
         d_state = self.adjoint_of(state)
         pasts = []
-        for offset in sorted(filter(None, cell.roles.offsets[state.name]), key=abs):
+        for offset in sorted({*cell.roles.offsets[state.name]} - {0}, key=abs):
             value = self.lowering.pasts[At(state.name, offset).name]
             pasts.append(Past(value, self.adjoint_of(value), abs(offset)))
         return Carry(state, d_state, tuple(pasts), cell.variables[state.name].value or 0.0)
