@@ -79,8 +79,8 @@ class Interface:
             self._add(self.outputs, value.name, value.name, self.shape(value), value.shown)
         for name in declared:
             steps = program.begins[name]
-            shown = f"{name} {f'in the last {steps} steps' if steps > 1 else 'after the last step'}"
-            self._add(self.outputs, f"final {name}", f"{name}_final", self._row(name), shown)
+            when = f"in the last {steps} steps, oldest first" if steps > 1 else "after the last step"
+            self._add(self.outputs, f"final {name}", f"{name}_final", self._row(name), f"{name} {when}")
         self.lengths = c_name("lengths", {member.name for member in self.inputs.values()})
 
     def _add(self, members: dict[str, Member], key: str, wanted: str, shape: str, meaning: str) -> None:

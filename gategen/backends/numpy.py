@@ -25,6 +25,7 @@ class ReferenceView:
         cell: The cell's name.
         doc: Title and citation, fit for a docstring.
         table: Every argument with its shape.
+        delayed: Whether a run starts from more than one step of anything.
         definitions: The imports, then each function that NumPy lacks.
         numpy: How the module calls NumPy.
         forward: The forward pass.
@@ -34,6 +35,7 @@ class ReferenceView:
     cell: str
     doc: str
     table: str
+    delayed: bool
     definitions: tuple[str, ...]
     numpy: str
     forward: PassView
@@ -60,6 +62,7 @@ def view(plan: Schedule, cell: Cell) -> ReferenceView:
         cell=_quoted(" ".join(cell.name.split())),
         doc=_quoted(cell.doc.strip() or cell.name),
         table="\n".join(_table(plan.program)),
+        delayed=max(plan.program.begins.values(), default=1) > 1,
         definitions=("\n".join(imports), *functions.values()),
         numpy=numpy,
         forward=forward,

@@ -12,20 +12,21 @@ from gategen.runtime.arguments import Call
 from gategen.runtime.manifest import InputSpec
 from gategen.runtime.memory import FloatArray
 
+_Places = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Steps and sequences."""
+
 
 @dataclass(frozen=True)
 class History:
     """The steps before a place in each sequence, as many as a step of the cell reads back, oldest first.
 
     Attributes:
-        inside: Whether each of them is a step of the sequence, (k, B).
-        steps: Its place in time, where it is one.
-        places: Its place in what the sequence starts from, where it is none.
+        order: Which step of the sequence each of them is, (k, B); negative before the first one.
+        steps: Its place in time, if it is one.
     """
 
-    inside: NDArray[np.bool_]
+    order: NDArray[np.int64]
     steps: NDArray[np.int64]
-    places: NDArray[np.int64]
 
     @classmethod
     def of(cls, call: Call, spec: InputSpec, made: NDArray[np.int64], reverse: bool) -> History:
@@ -38,12 +39,7 @@ class History:
             reverse: Whether the cell runs from right to left.
         """
         order = made + np.arange(-spec.steps, 0)[:, None]
-        steps = call.ends - 1 - order if reverse else order
-        return cls(order >= 0, steps, order + spec.steps)
-
-    @property
-    def _sequences(self) -> NDArray[np.int64]:
-        return np.broadcast_to(np.arange(self.inside.shape[1]), self.inside.shape)
+        return cls(order, call.ends - 1 - order if reverse else order)
 
     def read(self, plane: FloatArray, start: FloatArray) -> FloatArray:
         """The values, of the shape of what the sequence starts from.
@@ -52,18 +48,33 @@ class History:
             plane: The input, (T, B, width).
             start: What the sequence starts from, (B, width) or (k, B, width).
         """
-        found: FloatArray = start.reshape(*self.inside.shape, start.shape[-1]).copy()
-        before, inside = ~self.inside, self.inside
-        found[before] = found[self.places[before], self._sequences[before]]
-        found[inside] = plane[self.steps[inside], self._sequences[inside]]
+        found: FloatArray
+        if self.order.min(initial=0) >= 0:
+            found = plane[self.steps, np.arange(self.order.shape[1])]
+        else:
+            (before, old), (inside, new) = self._before, self._inside
+            found = start.reshape(*self.order.shape, start.shape[-1]).copy()
+            found[before] = found[old]
+            found[inside] = plane[new]
         return found.reshape(start.shape)
 
     def hand_back(self, slope: FloatArray, plane: FloatArray | None, start: FloatArray | None) -> None:
         """Add the gradient of what `read` gave to those of what it read; None for what is not wanted."""
-        slopes: NDArray[Any] = slope.reshape(*self.inside.shape, slope.shape[-1])
-        before, inside = ~self.inside, self.inside
+        slopes: NDArray[Any] = slope.reshape(*self.order.shape, slope.shape[-1])
+        (before, old), (inside, new) = self._before, self._inside
         if plane is not None:
-            plane[self.steps[inside], self._sequences[inside]] += slopes[inside]
+            plane[new] += slopes[inside]
         if start is not None:
-            rows = start.reshape(slopes.shape)
-            rows[self.places[before], self._sequences[before]] += slopes[before]
+            start.reshape(slopes.shape)[old] += slopes[before]
+
+    @property
+    def _before(self) -> tuple[_Places, _Places]:
+        """What was before the first step, and where it stands in what the sequence starts from."""
+        rows, sequences = np.nonzero(self.order < 0)
+        return (rows, sequences), (self.order[rows, sequences] + len(self.order), sequences)
+
+    @property
+    def _inside(self) -> tuple[_Places, _Places]:
+        """What is a step of its sequence, and where it stands in the input."""
+        rows, sequences = np.nonzero(self.order >= 0)
+        return (rows, sequences), (self.steps[rows, sequences], sequences)

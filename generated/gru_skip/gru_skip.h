@@ -41,7 +41,7 @@ typedef struct {
 
 typedef struct {
     float *h;       /* [T][B][n_h] h[t] */
-    float *h_final; /* [4][B][n_h] h in the last 4 steps */
+    float *h_final; /* [4][B][n_h] h in the last 4 steps, oldest first */
 } gg_gru_skip_outputs_f32;
 
 /* The number of elements of a tape. */
@@ -106,7 +106,7 @@ typedef struct {
 
 typedef struct {
     double *h;       /* [T][B][n_h] h[t] */
-    double *h_final; /* [4][B][n_h] h in the last 4 steps */
+    double *h_final; /* [4][B][n_h] h in the last 4 steps, oldest first */
 } gg_gru_skip_outputs_f64;
 
 /* The number of elements of a tape. */

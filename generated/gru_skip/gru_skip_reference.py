@@ -21,6 +21,7 @@ Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences
 
 ``lengths`` (B,) says where each sequence ends, None that all take T steps. Past the end states hold and
 outputs are zero. In the code ``z[t]`` is step t of a value, d_z the gradient of the loss with respect to z.
+What is read several steps back is given, and handed on, for as many steps, the oldest first.
 """
 
 import numpy as np

@@ -39,7 +39,7 @@ typedef struct {
 
 typedef struct {
     float *h;       /* [T][B][n_h] h[t] */
-    float *h_final; /* [3][B][n_h] h in the last 3 steps */
+    float *h_final; /* [3][B][n_h] h in the last 3 steps, oldest first */
 } gg_narx_outputs_f32;
 
 /* The number of elements of a tape. */
@@ -100,7 +100,7 @@ typedef struct {
 
 typedef struct {
     double *h;       /* [T][B][n_h] h[t] */
-    double *h_final; /* [3][B][n_h] h in the last 3 steps */
+    double *h_final; /* [3][B][n_h] h in the last 3 steps, oldest first */
 } gg_narx_outputs_f64;
 
 /* The number of elements of a tape. */
