@@ -107,6 +107,34 @@ TRICKY = {
     "head_without_gradient": "h[t] = tanh(x[t] + U_h @ h[t-1])\ny[t] = floor(3 * h[t])",
     "gate_and_its_argument": "s = W_s @ x[t]\nz = sigmoid(s)\nh[t] = z + 0.5 * s + 0.5 * h[t-1]",
     "linear": "h[t] = a_h * h[t-1] + W_h @ x[t]",
+    "delays": "h[t] = tanh(W_h @ x[t] + U_h[0] @ h[t-1] + U_h[1] @ h[t-3] + 0.3 * h[t-2] * x[t])",
+    "only_a_long_delay": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-2] + b_h)",
+    "delays_of_two_states": (
+        "c[t] = 0.5 * c[t-4] + tanh(W_c @ x[t] + U_c @ h[t-1])\nz = sigmoid(V_z @ c[t-1] + x[t])\n"
+        "h[t] = z * h[t-2] + (1 - z) * c[t]"
+    ),
+    "long_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t-3] + x[t-1] * h[t-1]) + 0.5 * x[t-2]",
+    "long_next_inputs": "x: input\nh[t] = tanh(W_h @ x[t+2] + V_h @ x[t-2] + U_h @ h[t-1]) * x[t+1]",
+    "only_long_past_input": "x: input\nh[t] = tanh(W_h @ x[t-2] + U_h @ h[t-1])",
+    "right_to_left_delays": "h[t] = tanh(W_h @ x[t] + U_h @ h[t+3] + b_h) + 0.5 * h[t+1] * tanh(h[t+2])",
+    "right_to_left_long_inputs": (
+        "h[t] = tanh(W_h @ x[t+3] + x[t-2] + x[t] * x[t+1] + U_h @ h[t+1]) - 0.1 * h[t+2]"
+    ),
+    "right_to_left_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t+4] + x[t+1] * h[t+2]) + 0.5 * x[t+2]",
+    "delayed_heads": (
+        "h[t] = tanh(W_h @ x[t] + U_h @ h[t-1])\ny[t] = V_y @ h[t-2] + sigmoid(V_p @ h[t-3]) * h[t-3]"
+    ),
+    "right_to_left_delayed_heads": (
+        "h[t] = tanh(W_h @ x[t] + U_h @ h[t+1])\ny[t] = V_y @ h[t+3] + sigmoid(V_p @ h[t+2]) * h[t+2]"
+    ),
+    "delays_in_one_product": "h[t] = tanh(W_h @ [x[t], x[t-2], h[t-1], h[t-3]] + b_h)",
+    "delayed_scalar": "s: input[1]\nq[t] = 0.9 * q[t-2] + s[t-2]\nh[t] = tanh(W_h @ x[t] + q[t-1] * h[t-2])",
+    "delayed_start": "h: state[n] = 0.75\nh[t] = 0.5 * h[t-3] + tanh(U_h @ h[t-2] + x[t])",
+    "delay_by_a_constant": (
+        "d: constant = 2\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-d] + 0.5 * h[t-2*d] + x[t-d+1])"
+    ),
+    "longer_than_any_sequence": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-20]) + 0.1 * x[t-17] * h[t-1]",
+    "delay_without_effect": "q = 0 * h[t-5]\nh[t] = tanh(W_h @ x[t] + h[t-1]) + where(h[t-3] > 0, 1, 0)",
 }
 
 ALL = (*gg.pipeline.zoo(), *TRICKY)

@@ -40,6 +40,16 @@ y[t] = sigmoid(V_y @ h + b_y)
         letters=WITH_OUTPUT,
         outputs=("y",),
     ),
+    "narx": Entry(
+        "h[t] = tanh(W_h @ x[t] + U_1 @ h[t-1] + U_2 @ h[t-2] + U_3 @ h[t-3] + b_h)",
+        states="h:n",
+        parameters="n×n: U_1 U_2 U_3; n×d: W_h; n: b_h",
+    ),
+    "dilated": Entry(
+        "s: constant = 3\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-s] + b_h)",
+        states="h:n",
+        parameters="n×n: U_h; n×d: W_h; n: b_h",
+    ),
     "irnn": Entry(
         "h[t] = relu(W_h @ x[t] + U_h @ h[t-1] + b_h)",
         states="h:n",

@@ -446,7 +446,7 @@ class Numbers:
             *walk.program.inputs,
             *moved,
             *walk.program.parameters,
-            *(c.past for c in walk.program.carries),
+            *(past.value for _, past in walk.program.pasts.values()),
         ]
         shapes = {value.name: [width.evaluate(sizes) for width in value.shape] for value in known}
         self.values = {name: random.normal(size=shape) for name, shape in shapes.items()}
@@ -486,11 +486,11 @@ class Numbers:
 @pytest.mark.parametrize("path", ZOO, ids=lambda path: path.stem)
 def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
     walk = walkthrough(path.read_text(encoding="utf-8"))
-    for carry in walk.program.carries:
-        numbers = Numbers(walk, carry.past.name)
+    for past in walk.program.pasts:
+        numbers = Numbers(walk, past)
         numbers.run()
         # Auxiliary derivatives stand below the lines that use them, and the last first.
-        waiting = walk.jacobian(carry.past)
+        waiting = walk.jacobian(walk.program.values[past])
         while waiting:
             ready = [
                 line for line in waiting if all(total in numbers.totals for total in line.right.atoms(Total))
@@ -500,8 +500,8 @@ def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
                 numbers.totals[line.left] = numbers(line.right)
             waiting = [line for line in waiting if line not in ready]
         for other in walk.program.carries:
-            found = numbers.totals.get(Total(other.state.symbol, carry.past.symbol))
-            expected = differences(walk, carry.past.name, other.state.name)
+            found = numbers.totals.get(Total(other.state.symbol, walk.program.values[past].symbol))
+            expected = differences(walk, past, other.state.name)
             if found is None:
                 assert not expected.any()
             else:

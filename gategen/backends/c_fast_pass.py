@@ -139,8 +139,8 @@ class FastNodeWriter(ProductWriter):
             targets.append(target)
         source, shift, start = right.name, "0", "NULL"
         if right.kind is Kind.PAST:
-            source, shift = arrays.carries[right.name].state.name, "1" if self.program.reverse else "-1"
-            start = arrays.starts[source]
+            source, shift = self.program.pasts[right.name][0].state.name, str(arrays.shift(right))
+            start = arrays.first(right)
         rows = (ours["T"], ours["B"], ours["lengths"])
         threads = (ours["rank"], ours["size"])
         if often == ONCE:
@@ -185,7 +185,8 @@ class FastNodeWriter(ProductWriter):
             span = (product(ours["low"], row), product(ours["high"], row))
             lines.append(self.call("clear", *span, target))
         head = (ours["low"], ours["high"], ours["T"], ours["B"], width, node.offset, ours["lengths"])
-        return [*lines, self.call("shift", *head, source, history or "NULL", target)]
+        depth = self.program.begins[node.source.name] if history else 0
+        return [*lines, self.call("shift", *head, source, depth, history or "NULL", target)]
 
     def _island(self, island: Island, often: str) -> list[str]:
         arrays, ours = self.arrays, self.arrays.ours

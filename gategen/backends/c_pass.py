@@ -126,16 +126,24 @@ class NodeWriter:
     def _past_product(
         self, past: Value, sizes: tuple[str, ...], matrix: str, y: str, target: Value
     ) -> list[str]:
-        """A product over all steps with a past state: the first step's stands apart."""
-        arrays, state = self.arrays, self.arrays.carries[past.name].state
-        T, B = arrays.ours["T"], arrays.ours["B"]
-        plane, start = arrays.base[state.name], arrays.starts[state.name]
-        most = product(f"{T} - 1", B)
-        calls = [(B, start, y), (most, plane, arrays.at(y, "1", target))]
+        """A product over all steps with a past state: the first steps' stands apart."""
+        arrays, (carry, delayed) = self.arrays, self.program.pasts[past.name]
+        T, B, early = arrays.ours["T"], arrays.ours["B"], str(delayed.delay)
+        plane, start = arrays.base[carry.state.name], arrays.first(past)
+        opening, lines = f"if ({T} > 0) {{", []
+        if delayed.delay > 1:
+            early, opening = arrays.ours["early"], "{"
+            lines = [f"const int64_t {early} = {T} < {delayed.delay} ? {T} : {delayed.delay};"]
+        some, most = product(early, B), product(f"{T} - {early}", B)
+        calls = [(some, start, y), (most, plane, arrays.at(y, early, target))]
         if self.program.reverse:
-            calls = [(most, arrays.at(plane, "1", past), y), (B, start, arrays.at(y, f"{T} - 1", target))]
-        lines = [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
-        return [f"if ({T} > 0) {{", *(f"    {line}" for line in lines), "}"]
+            if delayed.delay > 1:
+                # A short sequence reads only the last of what it starts from.
+                start = arrays.at(start, f"{delayed.delay} - {early}", past)
+            ahead = arrays.at(plane, str(delayed.delay), past)
+            calls = [(most, ahead, y), (some, start, arrays.at(y, f"{T} - {early}", target))]
+        lines += [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
+        return [opening, *(f"    {line}" for line in lines), "}"]
 
     def _sum_text(self, node: Contract, fresh: bool) -> str:
         parts = [value.shown for value in node.addends]
@@ -164,8 +172,8 @@ class NodeWriter:
             return [f"{text} */", self.call("outer", *head, arrays.base[right.name], "0", "NULL", target)]
         source, shift, start = right.name, 0, "NULL"
         if right.kind is Kind.PAST:
-            source, shift = arrays.carries[right.name].state.name, 1 if self.program.reverse else -1
-            start = arrays.starts[source]
+            source, shift = self.program.pasts[right.name][0].state.name, arrays.shift(right)
+            start = arrays.first(right)
         head = (ours["T"], ours["B"], ours["lengths"], n, m, stride, arrays.base[node.left.name])
         call = self.call("outer", *head, arrays.base[source], shift, start, target)
         return [f"{text}, over all steps */", call]
@@ -179,7 +187,8 @@ class NodeWriter:
         if node.target.name not in self.done:
             lines.append(self.call("clear", self.arrays.plane_size(node.target), target))
         head = (ours["T"], ours["B"], width, node.offset, ours["lengths"])
-        lines.append(self.call("shift", *head, source, history or "NULL", target))
+        depth = self.program.begins[node.source.name] if history else 0
+        lines.append(self.call("shift", *head, source, depth, history or "NULL", target))
         return lines
 
     def _island(self, island: Island, often: str) -> list[str]:

@@ -168,7 +168,10 @@ class Units:
         origin, begun = -1, set(self.done)
         targets = [assign.target.name for assign in self.assigns]
         if self.adjoint and self.assigns[0].origin < 0:
-            lines.append("/* what arrives from the following step and from outside */")
+            # Of several states in one loop each may be read any number of steps later.
+            several = any(carry.delay > 1 for carry in self.program.carries)
+            steps = "steps" if several else "step"
+            lines.append(f"/* what arrives from the following {steps} and from outside */")
         for assign in self.assigns:
             if assign.origin not in (origin, -1):
                 equation = self.program.equations[assign.origin]

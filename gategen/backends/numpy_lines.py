@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from sympy import Expr
 
 from gategen.backends.numpy_order import Statement, reads, statements
+from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
 from gategen.calculus.ir import (
     Assign,
@@ -168,8 +169,9 @@ class LineWriter:
         if isinstance(line, Shift):
             adjoint = line.source.kind is Kind.ADJOINT
             return f"from {line.source.shown.removeprefix('d ')}" if adjoint else line.target.shown
-        later = " and from the step that ran after this one" if line.target.name in self.arriving else ""
-        return f"what arrives from the loss{later}"
+        delays = [carry.delay for carry in self.program.carries if carry.d_state == line.target]
+        later = f" and from the step{'s' if max(delays, default=1) > 1 else ''} that ran after this one"
+        return f"what arrives from the loss{later if line.target.name in self.arriving else ''}"
 
     def _block(self, line: Statement) -> Block | None:
         return line.block if isinstance(line, OuterRows) else None
@@ -267,6 +269,10 @@ class LineWriter:
 
     def _moved(self, line: Shift) -> str:
         np, source, offset = self.writer.numpy, self.read(line.source), line.offset
+        depth = self.program.begins.get(line.source.name, 1)
+        if depth > 1 and self.program.history(line) and line.source.kind is Kind.INPUT:
+            start = f'{self.ours("initial")}["{line.source.name}"]'
+            return PastWriter(self.program, self.writer).plane(source, start, abs(offset), depth)
         outside = "0"
         steps = self.writer.zeros(line.source.shape, str(abs(offset)), self.ours("B"))
         if line.source.kind is Kind.INPUT and self.program.history(line):

@@ -21,6 +21,7 @@ from gategen.calculus.ir import (
     Kind,
     Node,
     OuterRows,
+    Past,
     Product,
     Program,
     Reduce,
@@ -35,7 +36,7 @@ from gategen.calculus.lower import Lowering, identifier, without_dead_nodes
 from gategen.calculus.order import arrange, is_zero
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
-from gategen.language.notation import evaluate, symbols_in_order
+from gategen.language.notation import At, evaluate, symbols_in_order
 from gategen.language.roles import Role
 from gategen.language.text import equation_text
 
@@ -99,7 +100,7 @@ def derive(cell: Cell) -> Program:
 
 def phases(program: Program) -> list[tuple[str, Iterable[Node], Iterable[Value]]]:
     """The phases of a program with what is known before each, as `check` wants them."""
-    before = [*program.inputs, *(carry.past for carry in program.carries)]
+    before = [*program.inputs, *(past.value for _, past in program.pasts.values())]
     forward = [value for node in program.step for value in writes(node)]
     known = [*before, *forward, *program.seeds.values()]
     # A state's adjoint is known before anything is added: it begins with what the following step hands back.
@@ -156,11 +157,13 @@ class _Sweep:
 
     def carry(self, cell: Cell, state: Value) -> Carry:
         """How a state and its adjoint go from step to step."""
-        shift = 1 if cell.reverse else -1
-        past = self.lowering.pasts[f"{state.name}[t{shift:+d}]"]
         self.contributed.add(state.name)
-        initial = cell.variables[state.name].value or 0.0
-        return Carry(state, past, self.adjoint_of(state), self.adjoint_of(past), initial)
+        d_state = self.adjoint_of(state)
+        pasts = []
+        for offset in sorted({*cell.roles.offsets[state.name]} - {0}, key=abs):
+            value = self.lowering.pasts[At(state.name, offset).name]
+            pasts.append(Past(value, self.adjoint_of(value), abs(offset)))
+        return Carry(state, d_state, tuple(pasts), cell.variables[state.name].value or 0.0)
 
     def seed(self, output: Value) -> Value:
         """The gradient that arrives at an output; adds it to the output's adjoint."""

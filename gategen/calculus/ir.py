@@ -25,7 +25,7 @@ class Kind(StrEnum):
     INPUT = "input"  # x[t], per step, from the caller
     SHIFTED = "shifted"  # x[t-1], per step, a moved copy of an input
     STATE = "state"  # h[t], per step
-    PAST = "past"  # h[t-1], the state before this step
+    PAST = "past"  # h[t-1], h[t-3]: a state some steps back
     LOCAL = "local"  # any other value of a step
     SEED = "seed"  # the loss gradient that arrives at an output, per step, from the caller
     ADJOINT = "adjoint"  # d_v, per step
@@ -178,22 +178,45 @@ Node = Island | Contract | Reduce | Shift | SumRows | OuterRows
 
 
 @dataclass(frozen=True)
+class Past:
+    """A state as a later step reads it.
+
+    Attributes:
+        value: The state ``delay`` steps back.
+        adjoint: Its adjoint, which is added to that of the state ``delay`` steps back.
+        delay: How many steps lie between, at least 1.
+    """
+
+    value: Value
+    adjoint: Value
+    delay: int
+
+
+@dataclass(frozen=True)
 class Carry:
     """How a state goes from one step to the next, and its adjoint back.
 
     Attributes:
         state: The new value.
-        past: The value before the step; the next step's is this step's ``state``.
-        d_state: Adjoint of the new value; begins a step with what arrives from the following step.
-        d_past: Adjoint of the past value; the preceding step's ``d_state`` begins with it.
+        d_state: Adjoint of the new value; begins a step with what arrives from the following steps.
+        pasts: The values that a step reads, the nearest first.
         initial: Where the sequence begins when the caller gives nothing.
     """
 
     state: Value
-    past: Value
     d_state: Value
-    d_past: Value
+    pasts: tuple[Past, ...]
     initial: float = 0.0
+
+    @property
+    def last(self) -> Past:
+        """The value the furthest back."""
+        return self.pasts[-1]
+
+    @property
+    def delay(self) -> int:
+        """How many steps a sequence starts from, and hands on."""
+        return self.pasts[-1].delay
 
 
 @dataclass(frozen=True)
@@ -249,7 +272,8 @@ class Program:
             *self.shared,
         ]
         for carry in self.carries:
-            roots += [carry.state, carry.past, carry.d_state, carry.d_past]
+            roots += [carry.state, *(past.value for past in carry.pasts)]
+            roots += [carry.d_state, *(past.adjoint for past in carry.pasts)]
         for node in (*self.setup, *self.step, *self.adjoint, *self.setup_adjoint):
             roots += writes(node)
             if isinstance(node, Contract):
@@ -257,6 +281,24 @@ class Program:
         for value in roots:
             found.setdefault(value.name, value)
         return found
+
+    @cached_property
+    def pasts(self) -> dict[str, tuple[Carry, Past]]:
+        """Every past state by name, with the state that it was."""
+        return {past.value.name: (carry, past) for carry in self.carries for past in carry.pasts}
+
+    @cached_property
+    def begins(self) -> dict[str, int]:
+        """How many steps a sequence starts from, for every state and then every input whose past is read."""
+        found = {carry.state.name: carry.delay for carry in self.carries}
+        for shift in self.histories:
+            found[shift.source.name] = max(abs(shift.offset), found.get(shift.source.name, 0))
+        return found
+
+    @property
+    def histories(self) -> list[Shift]:
+        """The shifts that read an input's past; its values before the sequence come from the caller."""
+        return [node for node in self.step if isinstance(node, Shift) and self.history(node)]
 
     def read(self, expr: Expr) -> list[Value]:
         """The values an expression reads, in written order."""

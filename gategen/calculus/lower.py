@@ -82,6 +82,7 @@ class Lowering:
         if symbol.offset == 0:
             return value
         suffix = "_prev" if symbol.offset < 0 else "_next"
+        suffix += str(abs(symbol.offset)) if abs(symbol.offset) > 1 else ""
         found = self.pasts.get(symbol.name)
         if found is None:
             kind = Kind.PAST if value.kind is Kind.STATE else Kind.SHIFTED

@@ -169,21 +169,23 @@ class ExpressionReader:
     def _offset(self, node: ast.Subscript, name: str) -> int:
         """The k of ``name[t + k]``, checked against what is known about ``name``."""
         names = self.names
-        match node.slice:
-            case ast.Name(id="t"):
-                offset = 0
-            case ast.BinOp(left=ast.Name(id="t"), op=ast.Add(), right=right) if not is_time(right):
-                offset = self.fixed.integer(right, "a delay")
-            case ast.BinOp(left=ast.Name(id="t"), op=ast.Sub(), right=right) if not is_time(right):
-                offset = -self.fixed.integer(right, "a delay")
-            case index:
-                self.source.fail(index, f"'{self.source.written(index)}' is not a time", "t, t-1 or t+1")
+        offset = self._steps(node.slice)
         if name in names.bare and offset == 0:
             self.source.fail(node, f"{name} is assigned without [t]", name, kind=RoleError)
         kind = names.declared.get(name, "input")
         if kind not in _TIMED:
             self.source.fail(node, f"{name} is declared as {kind} and has no time", name, kind=RoleError)
         return offset
+
+    def _steps(self, index: ast.expr) -> int:
+        """The k of an index ``t + k``, which may be a sum of literals, constants and loop indices."""
+        match index:
+            case ast.Name(id="t"):
+                return 0
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as sign, right=right) if not is_time(right):
+                steps = self.fixed.integer(right, "a delay")
+                return self._steps(left) + (steps if isinstance(sign, ast.Add) else -steps)
+        return self.source.fail(index, f"'{self.source.written(index)}' is not a time", "t, t-1 or t+1")
 
     def _read_UnaryOp(self, node: ast.UnaryOp) -> Expr:
         if isinstance(node.op, ast.UAdd):

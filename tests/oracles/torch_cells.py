@@ -51,6 +51,27 @@ def jordan(p: Params, x: Tensor, y: Tensor) -> Named:
     return {"y": sigmoid(hidden @ p.V_y.T + p.b_y)}
 
 
+def narx(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": tanh(x @ p.W_h.T + h[-1] @ p.U_1.T + h[-2] @ p.U_2.T + h[-3] @ p.U_3.T + p.b_h)}
+
+
+def rnn_dilated(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": tanh(net(p, "h", x, h[-3]))}
+
+
+def gru_skip(p: Params, x: Tensor, h: Tensor) -> Named:
+    before = h[-4]
+    reset, new = sigmoid(net(p, "r", x, before)), sigmoid(net(p, "u", x, before))
+    candidate = relu(x @ p.W_c.T + reset * (before @ p.U_c.T) + p.b_c)
+    return {"h": before + new * (candidate - before)}
+
+
+def tau_gru(p: Params, x: Tensor, h: Tensor) -> Named:
+    now, delayed = tanh(h[-1] @ p.W_u.T + x @ p.U_u.T), tanh(h[-3] @ p.W_z.T + x @ p.U_z.T)
+    gate, weight = (sigmoid(h[-1] @ W.T + x @ U.T) for W, U in ((p.W_g, p.U_g), (p.W_a, p.U_a)))
+    return {"h": (1 - gate) * h[-1] + gate * (now + weight * delayed)}
+
+
 def indrnn(p: Params, x: Tensor, h: Tensor) -> Named:
     return {"h": relu(x @ p.W_h.T + p.u_h * h + p.b_h)}
 
@@ -546,6 +567,10 @@ ORACLES: dict[str, Oracle] = {
             "n": " ".join(f"b_{k}[{i}]" for i in range(3) for k in "ht"),
         },
     ),
+    "narx": oracle(narx, {"n d": "W_h", "n n": "U_1 U_2 U_3", "n": "b_h"}, delays={"h": 3}),
+    "rnn_dilated": oracle(rnn_dilated, {"n d": "W_h", "n n": "U_h", "n": "b_h"}, delays={"h": 3}),
+    "gru_skip": oracle(gru_skip, sums("ruc"), delays={"h": 4}),
+    "tau_gru": oracle(tau_gru, {"n d": "U_u U_z U_g U_a", "n n": "W_u W_z W_g W_a"}, delays={"h": 3}),
     "mingru": oracle(mingru, {"n d": "W_z W_h"}),
     "minlstm": oracle(minlstm, {"n d": "W_f W_i W_h"}),
     "sru_v1": oracle(
