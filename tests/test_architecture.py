@@ -18,6 +18,7 @@ PACKAGE = ROOT / "gategen"
 ORDER = [
     "errors",
     "language.functions",
+    "language.reductions",
     "language.names",
     "language.notation",
     "language.shapes",

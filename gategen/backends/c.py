@@ -44,6 +44,8 @@ ROUTINES: Routines = {
     "hold": (),
     "advance": (),
     "emit": (),
+    "extreme": (),
+    "scan": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

@@ -22,7 +22,7 @@ class FastUnits(Units):
     @property
     def sizes(self) -> list[str]:
         """The number of units unless the function counts them itself, and widths that it computes with."""
-        names = [value.name for value in self._touched if value.kind is Kind.SIZE]
+        names = [value.shown for value in self._touched if value.kind is Kind.SIZE]
         if not self.is_vectorized:
             return super().sizes
         return [self.arrays.ours["units"], *(self.arrays.sizes[name] for name in dict.fromkeys(names))]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from gategen.backends.c_arrays import Arrays
 from gategen.backends.c_syntax import CWriter
@@ -11,12 +12,14 @@ from gategen.backends.c_text import offset, product
 from gategen.backends.c_units import Units
 from gategen.calculus.ir import (
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -67,19 +70,18 @@ class NodeWriter:
     def write(self, nodes: Iterable[Node], often: str) -> list[str]:
         """The lines of some nodes."""
         lines: list[str] = []
-        for node in nodes:
-            match node:
-                case Island():
-                    lines += self._island(node, often)
-                case Reduce() | SumRows():
-                    lines += self._island(Island((node,)), often)
-                case Contract():
-                    lines += self._contract(node, often)
-                case OuterRows():
-                    lines += self._outer(node, often)
-                case Shift():
-                    lines += self._shift(node)
-            self.done.update(value.name for value in writes(node))
+        for alone, group in groupby(nodes, key=lambda node: isinstance(node, (Contract, OuterRows, Shift))):
+            if not alone:
+                lines += self._rows(list(group), often)
+            for node in group:
+                match node:
+                    case Contract():
+                        lines += self._contract(node, often)
+                    case OuterRows():
+                        lines += self._outer(node, often)
+                    case Shift():
+                        lines += self._shift(node)
+                self.done.update(value.name for value in writes(node))
         return lines
 
     def call(self, routine: str, *arguments: object) -> str:
@@ -182,20 +184,17 @@ class NodeWriter:
         lines.append(self.call("shift", *head, source, history or "NULL", target))
         return lines
 
-    def _island(self, island: Island, often: str) -> list[str]:
-        arrays, ours = self.arrays, self.arrays.ours
-        units = Units(self.program, arrays, island, self.done, self.adjoint)
-        if not units.assigns:
-            return []
-        writer = CWriter(self.single, units.element, self.functions)
-        if often == ONCE:
-            return units.lines(writer)
-        number = f"_{len(self.units) + 1}" if self.units else ""
-        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
-        self.units.append(units.text(name, writer))
-        rows = {value.name: self._row(value, often) for value in units.moving}
-        given = [rows.get(value.name) or arrays.base[value.name] for value in units.arguments]
-        call = f"{name}({', '.join([*units.sizes, *given])});"
+    def _rows(self, nodes: Sequence[Node], often: str) -> list[str]:
+        """What is done row by row: one loop, in which each row goes through all of the nodes."""
+        ours = self.arrays.ours
+        calls: list[str] = []
+        fresh: list[Value] = []
+        for node in nodes:
+            made, new = self._row_calls(node, often)
+            calls, fresh = [*calls, *made], [*fresh, *new]
+            self.done.update(value.name for value in writes(node))
+        if often == ONCE or not calls:
+            return calls
         index, last = (ours["row"], product(ours["T"], ours["B"])) if often == ALL else (ours["b"], ours["B"])
         lines = [f"for (int64_t {index} = 0; {index} < {last}; {index}++) {{"]
         if self.adjoint:
@@ -203,12 +202,50 @@ class NodeWriter:
             if often == ALL:
                 t, b = f"{index} / {ours['B']}", f"{index} % {ours['B']}"
             lines.append(f"    if ({ours['lengths']} && {t} >= {ours['lengths']}[{b}]) {{")
-            for value in units.fresh:
-                lines.append(f"        {self.call('clear', arrays.width(value.width), rows[value.name])}")
+            lines += (f"        {self._clear(value, often)}" for value in fresh)
             lines += ["        continue;", "    }"]
-        return [*lines, f"    {call}", "}"]
+        return [*lines, *(f"    {call}" for call in calls), "}"]
+
+    def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[Value]]:
+        """The calls for one row of a node, and the values that get their first contribution there."""
+        match node:
+            case Extreme():
+                return [self._along(node.source, node.target, "extreme", int(node.largest), often)], []
+            case Scan():
+                fresh = [] if node.target.name in self.done else [node.target]
+                clear = [self._clear(value, often) for value in fresh]
+                return [*clear, self._along(node.source, node.target, "scan", int(node.back), often)], fresh
+        assert isinstance(node, (Island, Reduce, SumRows))
+        island = node if isinstance(node, Island) else Island((node,))
+        units = Units(self.program, self.arrays, island, self.done, self.adjoint)
+        if not units.assigns:
+            return [], []
+        writer = CWriter(self.single, units.element, self.functions)
+        if often == ONCE:
+            return units.lines(writer), []
+        name = self._named(units, writer)
+        rows = {value.name: self._row(value, often) for value in units.moving}
+        given = [rows.get(value.name) or self.arrays.base[value.name] for value in units.arguments]
+        return [f"{name}({', '.join([*units.sizes, *given])});"], units.fresh
+
+    def _along(self, source: Value, target: Value, routine: str, way: int, often: str) -> str:
+        """A call of a routine that goes along the units of one row."""
+        head = (self.arrays.width(source.width), way, self._row(source, often))
+        return self.call(routine, *head, self._row(target, often))
+
+    def _clear(self, value: Value, often: str) -> str:
+        return self.call("clear", self.arrays.width(value.width), self._row(value, often))
+
+    def _named(self, units: Units, writer: CWriter) -> str:
+        """The name of a fused loop, which becomes a function of the file."""
+        number = f"_{len(self.units) + 1}" if self.units else ""
+        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
+        self.units.append(units.text(name, writer))
+        return name
 
     def _row(self, value: Value, often: str) -> str:
+        if often == ONCE:
+            return self.arrays.base[value.name]
         if often == ALL:
             return self.arrays.row(value)
         return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.stride(value.width))

@@ -119,11 +119,31 @@ class Contract:
 
 @dataclass(frozen=True)
 class Reduce:
-    """``target += sum over the units of expr``: the adjoint of reading a scalar inside a vector."""
+    """``target += sum over the units of expr``; also the adjoint of reading a scalar inside a vector."""
 
     target: Value
     expr: Expr
     shape: Shape
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """``target = the largest of source``, or the smallest; it passes no gradient."""
+
+    target: Value
+    source: Value
+    largest: bool = True
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``target += the running sum of source`` along the units, from the last one if ``back``."""
+
+    target: Value
+    source: Value
+    back: bool = False
     origin: int = -1
 
 
@@ -174,7 +194,7 @@ class OuterRows:
     origin: int = -1
 
 
-Node = Island | Contract | Reduce | Shift | SumRows | OuterRows
+Node = Island | Contract | Reduce | Extreme | Scan | Shift | SumRows | OuterRows
 
 
 @dataclass(frozen=True)
@@ -271,7 +291,7 @@ class Program:
                 found = [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
             case Reduce() | SumRows():
                 found = self.read(node.expr)
-            case Shift():
+            case Extreme() | Scan() | Shift():
                 found = [node.source]
             case OuterRows():
                 found = [node.left, node.right]

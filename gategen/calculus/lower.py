@@ -5,13 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sympy import Add, Expr
+from sympy import Add, Expr, Symbol
 
-from gategen.calculus.ir import Assign, Block, Contract, Island, Kind, Node, Product, Shift, Value
+from gategen.calculus.ir import (
+    Assign,
+    Block,
+    Contract,
+    Extreme,
+    Island,
+    Kind,
+    Node,
+    Product,
+    Reduce,
+    Scan,
+    Shift,
+    Value,
+    writes,
+)
+from gategen.calculus.order import arrange
 from gategen.errors import ShapeError
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
-from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, rebuild, symbols_in_order
+from gategen.language.notation import (
+    At,
+    Concat,
+    Eq,
+    MatVec,
+    Parameter,
+    rebuild,
+    substitute,
+    symbols_in_order,
+)
+from gategen.language.reductions import Reduction, Row
 from gategen.language.roles import Role
 from gategen.language.shapes import Shape, Width
 
@@ -57,6 +82,19 @@ class Lowering:
             self.values[name] = Value(identifier(name), variable.shape, _KINDS[variable.role], shown)
         for index, equation in enumerate(self.cell.roles.equations):
             self._lower_equation(index, equation)
+
+    def size(self, width: Width) -> Expr:
+        """A width as a number inside an expression."""
+        parts = [factor * self._unit(name).symbol for name, factor in width.terms]
+        return arrange(Add(*parts, width.constant), {})
+
+    def _unit(self, width: str) -> Value:
+        """The value of a width that has a name of its own; what a person may give it gives way."""
+        sizes = {value.shown: value for value in self.values.values() if value.kind is Kind.SIZE}
+        if width not in sizes:
+            name = width if width not in self.values else self.new(width, (), Kind.SIZE).name
+            sizes[width] = self.values[name] = Value(name, (), Kind.SIZE, width)
+        return sizes[width]
 
     def new(self, wanted: str, shape: Shape, kind: Kind, shown: str = "") -> Value:
         """A value of our own; the name gives way to the author's with a suffix."""
@@ -109,18 +147,22 @@ class _Equation:
     target: Value
 
     def lower(self, right: Expr) -> None:
-        nodes = self._sink(self.target)
+        nodes = self.sink(self.target)
         plain = self._split_sum(right)
         if plain is not None and not plain.rest and plain.products:
             nodes.append(self._contract(self.target, plain))
             return
         if isinstance(right, ElementWise) and right.row.arity == 1 and right.args[0].args:
-            right = right.func(self._pre_activation(right.args[0]).symbol)
+            lowered = right.func(self._pre_activation(right.args[0]).symbol)
         else:
-            right = self._lowered(right)
-        nodes.append(Island((Assign(self.target, right, self.index),)))
+            before, lowered = len(nodes), self._lowered(right)
+            if isinstance(right, Reduction) and nodes[before:] and lowered == writes(nodes[-1])[0].symbol:
+                nodes[-1] = _into(self.target, nodes[-1])
+                return
+        nodes.append(Island((Assign(self.target, lowered, self.index),)))
 
-    def _sink(self, target: Value) -> list[Node]:
+    def sink(self, target: Value) -> list[Node]:
+        """Where the nodes that compute a value go."""
         return self.lowering.setup if target.timeless else self.lowering.step
 
     def _pre_activation(self, argument: Expr) -> Value:
@@ -128,16 +170,24 @@ class _Equation:
         if plain is not None and plain.products and not plain.rest:
             return self._product_value(plain, "a")
         expr = self._lowered(argument)
-        return self._value_of(expr, "a")
+        return self.value_of(expr, "a")
 
-    def _value_of(self, expr: Expr, prefix: str) -> Value:
+    def value_of(self, expr: Expr, prefix: str) -> Value:
         """``expr`` as a value of its own; a symbol is one already."""
         if expr.is_Symbol:
             return self.lowering.values[self._original(expr.name)]
-        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
-        value = self.lowering.new(f"{prefix}_{self.target.name}", self._shape(expr), kind)
-        self._sink(value).append(Island((Assign(value, expr, self.index),)))
+        return self.assigned(expr, prefix)
+
+    def assigned(self, expr: Expr, prefix: str) -> Value:
+        """A value of our own that is ``expr``."""
+        value = self.made(prefix, self.shape(expr), expr)
+        self.sink(value).append(Island((Assign(value, expr, self.index),)))
         return value
+
+    def made(self, prefix: str, shape: Shape, expr: Expr) -> Value:
+        """A value of our own, computed from ``expr``; it has time if that has."""
+        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
+        return self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
 
     def _original(self, name: str) -> str:
         return next(key for key, value in self.lowering.values.items() if value.name == name)
@@ -149,7 +199,8 @@ class _Equation:
     def _timeless(self, expr: Expr) -> bool:
         return all(value.timeless for value in self._values(expr))
 
-    def _shape(self, expr: Expr) -> Shape:
+    def shape(self, expr: Expr) -> Shape:
+        """The shape of a lowered expression."""
         return max((value.shape for value in self._values(expr)), key=len, default=())
 
     def _lowered(self, node: Expr) -> Expr:
@@ -163,6 +214,8 @@ class _Equation:
             if not plain.rest:
                 return value.symbol
             return Add(value.symbol, *[self._lowered(term) for term in plain.rest], evaluate=False)
+        if isinstance(node, Reduction):
+            return _Units(self, [self._lowered(argument) for argument in node.args]).lower(node.row)
         if not node.args:
             return node
         lowered = rebuild(node, [self._lowered(argument) for argument in node.args])
@@ -179,7 +232,7 @@ class _Equation:
             symbols = symbols_in_order(function)
             own = symbols[0].name if len(symbols) == 1 else self.target.name
             name = f"{function.row.name}_{own}"
-            known = self.lowering.new(name, self._shape(function), Kind.DERIVED)
+            known = self.lowering.new(name, self.shape(function), Kind.DERIVED)
             self.lowering.setup.append(Island((Assign(known, function, self.index),)))
             self.lowering.derived[function] = known
         return known.symbol
@@ -213,7 +266,7 @@ class _Equation:
         timeless = all(value.timeless for group in operands for _, value, _ in group)
         kind = Kind.DERIVED if timeless else Kind.LOCAL
         value = self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
-        self._sink(value).append(self._contract(value, plain, operands))
+        self.sink(value).append(self._contract(value, plain, operands))
         return value
 
     def _contract(
@@ -242,14 +295,90 @@ class _Equation:
         name = factor.signal if isinstance(factor, At) else factor.name
         weight = self.lowering.values[name]
         if not isinstance(operand, Concat):
-            return [(weight, self._value_of(self._lowered(operand), "v"), None)]
+            return [(weight, self.value_of(self._lowered(operand), "v"), None)]
         start = Width()
         parts: list[Operand] = []
         for part in operand.args:
-            value = self._value_of(self._lowered(part), "v")
+            value = self.value_of(self._lowered(part), "v")
             parts.append((weight, value, Block(start, value.width)))
             start = start + value.width
         return parts
+
+
+@dataclass
+class _Units:
+    """The units of the vectors that a reduction is applied to, for its definition.
+
+    Attributes:
+        equation: The equation in which it stands.
+        arguments: What it is applied to.
+        letters: Symbols that stand for arguments which are expressions, until they are written.
+    """
+
+    equation: _Equation
+    arguments: list[Expr]
+    letters: dict[Expr, Expr] = field(default_factory=dict)
+
+    def lower(self, row: Row) -> Expr:
+        """The value of a reduction; nodes for what it needs come before."""
+        given = []
+        for place, argument in enumerate(self.arguments):
+            letter = argument if argument.is_Symbol or argument.is_Number else Symbol(f"argument {place}")
+            self.letters[letter] = argument
+            given.append(letter)
+        made = self._written(row.definition(self, *given))
+        return made if row.keeps else self.equation.value_of(made, row.name).symbol
+
+    def _written(self, expr: Expr) -> Expr:
+        """An expression of a definition in our canonical order, with the author's arguments in theirs."""
+        position = {value.name: i for i, value in enumerate(self.equation.lowering.values.values())}
+        letters = [letter.name for letter in self.letters if letter.is_Symbol]
+        position |= {name: index - len(letters) for index, name in enumerate(letters)}
+        return substitute(arrange(expr, position), self.letters)
+
+    @property
+    def width(self) -> Expr:
+        """How many units there are."""
+        return self.equation.lowering.size(self._shape[0])
+
+    @property
+    def _shape(self) -> Shape:
+        return max((self.equation.shape(argument) for argument in self.arguments), key=len)
+
+    def name(self, prefix: str, value: Expr, apart: bool = False) -> Expr:
+        """``value``, computed once under a name of its own."""
+        written = self._written(value)
+        if apart and written.is_Symbol and self.equation.value_of(written, prefix).kind is not Kind.LOCAL:
+            return self.equation.assigned(written, prefix).symbol
+        return self.equation.value_of(written, prefix).symbol
+
+    def total(self, value: Expr, prefix: str = "sum") -> Expr:
+        """The sum over the units."""
+        written = self._written(value)
+        target = self.equation.made(prefix, (), written)
+        self.equation.sink(target).append(Reduce(target, written, self._shape, self.equation.index))
+        return target.symbol
+
+    def extreme(self, value: Expr, largest: bool) -> Expr:
+        """The largest or the smallest element."""
+        source = self.equation.value_of(self._written(value), "v")
+        target = self.equation.made("most" if largest else "least", (), source.symbol)
+        self.equation.sink(target).append(Extreme(target, source, largest, self.equation.index))
+        return target.symbol
+
+    def running(self, value: Expr) -> Expr:
+        """The sums from the first unit to each."""
+        source = self.equation.value_of(self._written(value), "v")
+        target = self.equation.made("sums", source.shape, source.symbol)
+        self.equation.sink(target).append(Scan(target, source, origin=self.equation.index))
+        return target.symbol
+
+
+def _into(target: Value, node: Node) -> Node:
+    """A node with one contribution, made to another value."""
+    if isinstance(node, Island):
+        return Island((replace(node.assigns[0], target=target),))
+    return replace(node, target=target)
 
 
 def _products(items: Sequence[Operand]) -> tuple[Product, ...]:
