@@ -42,6 +42,12 @@ BITS = (
     "past_input_in_a_product",
     "derived_matrix",
     "nested_functions",
+    "layer_norms",
+    "layer_norm_of_inputs",
+    "softmaxes",
+    "running_sums",
+    "extremes",
+    "sum_of_a_number",
 )
 # Cells with numbers in them, which C spells in another way for float32.
 NUMBERS = ("clips", "constants", "declared_start", "division", "powers", "reassigned", "roots", "sizes")
