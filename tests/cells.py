@@ -111,7 +111,7 @@ TRICKY = {
     # Nothing in the sum of a number over the units is a vector.
     "sum_of_a_number": (
         "alpha: scalar\ns = sum(alpha * h[t-1] + alpha)\nm[t] = 0.3 * m[t-1] + sum(x[t] + m[t-1] + b_m)\n"
-        "h[t] = tanh(s + x[t] + m[t])"
+        "h[t] = tanh(s + U_h @ x[t] + m[t])"
     ),
     "scalar_of_vectors": (
         "i = dot(a_i, x[t]) + max(h[t-1])\nm[t] = max(m[t-1] - 1, i)\n"
@@ -126,7 +126,7 @@ TRICKY = {
     "ties": "g = clip(x[t], -0.2, 0.2)\nh[t] = tanh(U_h @ h[t-1]) + max(g) * x[t] - min(g) * h[t-1]",
     "softmaxes": (
         "a = softmax(V_a @ x[t] + R_a @ h[t-1] + b_a)\n"
-        "h[t] = tanh(V_h @ a) + 0.5 * h[t-1] * logsumexp(U_h @ h[t-1])"
+        "h[t] = tanh(V_h @ a) + 0.1 * h[t-1] * logsumexp(tanh(U_h @ h[t-1]))"
     ),
     "running_sums": "m = cumsum(softmax(W_m @ x[t] + U_m @ h[t-1]))\nh[t] = m * h[t-1] + (1 - m) * cumsum(x[t])",
     "layer_norms": (

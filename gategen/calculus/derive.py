@@ -147,6 +147,8 @@ class _Sweep:
             self.uses.update(value.name for value in _reads(node, self.by_name))
         self.position = {name: index for index, name in enumerate(self.by_name)}
         self.fixed = {value.name for value in self.by_name.values() if value.kind in _WITHOUT_GRADIENT}
+        extremes = [node for node in (*self.lowering.step, *self.lowering.setup) if isinstance(node, Extreme)]
+        self.fixed.update(node.target.name for node in extremes)
         for node in flatten(self.lowering.setup):
             if all(value.name in self.fixed for value in _reads(node, self.by_name)):
                 self.fixed.update(value.name for value in writes(node))
