@@ -110,7 +110,8 @@ TRICKY = {
     "sums": "s = sum(W_s @ x[t] + U_s @ h[t-1])\nh[t] = tanh(s * x[t] + h[t-1]) + mean(h[t-1] * x[t]) * b_h",
     # Nothing in the sum of a number over the units is a vector.
     "sum_of_a_number": (
-        "alpha: scalar\ns = sum(alpha * h[t-1] + alpha)\nm[t] = 0.3 * m[t-1] + sum(x[t] + m[t-1] + b_m)\n"
+        "alpha: scalar\ns = 0.1 * sum(alpha * h[t-1] + alpha)\n"
+        "m[t] = 0.3 * m[t-1] + 0.05 * sum(x[t] + m[t-1] + b_m)\n"
         "h[t] = tanh(s + U_h @ x[t] + m[t])"
     ),
     "scalar_of_vectors": (
@@ -128,7 +129,9 @@ TRICKY = {
         "a = softmax(V_a @ x[t] + R_a @ h[t-1] + b_a)\n"
         "h[t] = tanh(V_h @ a) + 0.1 * h[t-1] * logsumexp(tanh(U_h @ h[t-1]))"
     ),
-    "running_sums": "m = cumsum(softmax(W_m @ x[t] + U_m @ h[t-1]))\nh[t] = m * h[t-1] + (1 - m) * cumsum(x[t])",
+    "running_sums": (
+        "m = cumsum(softmax(W_m @ x[t] + U_m @ h[t-1]))\nh[t] = m * h[t-1] + (1 - m) * cumsum(x[t])"
+    ),
     "layer_norms": (
         "a = layer_norm(W_a @ x[t], g_w) + layer_norm(U_a @ h[t-1], g_u) + b_a\n"
         "c[t] = sigmoid(a) * c[t-1] + tanh(W_c @ x[t])\nh[t] = tanh(layer_norm(c[t], g_c, b_c))"

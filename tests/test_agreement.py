@@ -21,8 +21,8 @@ from gategen.runtime.kernel import Kernel
 
 SETTINGS = {
     "no steps": Setting(0, 3, (2, 3)),
-    # Not two: layer norm of two units is nearly a sign, and its gradient nearly nothing but rounding.
-    "one step of one": Setting(1, 1, (1, 3), started=False),
+    # Layer norm of two units, or of a number times a vector, is nearly a sign: its gradient is mere rounding.
+    "one step of one": Setting(1, 1, (3, 1), started=False),
     "one step of three": Setting(1, 3, (5, 1, 3)),
     "seven of one": Setting(7, 1, (3, 5, 2)),
     "seven of three": Setting(7, 3, (1, 7, 11)),

@@ -32,6 +32,7 @@ ORDER = [
     "language.parse",
     "calculus.order",
     "calculus.ir",
+    "calculus.reduce",
     "calculus.lower",
     "calculus.derive",
     "calculus.fuse",

@@ -206,20 +206,16 @@ class FastNodeWriter(ProductWriter):
         body = [*self._skipped(clears, often), *calls]
         if often == ALL:
             return self._over_all(summed, body)
-        low, high = (f"gg_share({ours['rows']}, {i}, {ours['crew']})" for i in (ours["place"], f"{ours['place']} + 1"))
+        low, high = (
+            f"gg_share({ours['rows']}, {i}, {ours['crew']})" for i in (ours["place"], f"{ours['place']} + 1")
+        )
         return _loop(ours["b"], low, high, body)
 
     def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
         """The calls for one row of a node, and those instead where its sequence has ended."""
-        arrays = self.arrays
         if isinstance(node, (Extreme, Scan)):
-            source, target = self._row(node.source, often), self._row(node.target, often)
-            clear = [self.call("clear", "0", arrays.stride(node.target.width), target)]
-            width, fresh = arrays.width(node.source.width), node.target.name not in self.done
-            if isinstance(node, Extreme):
-                return [self.call("extreme", width, int(node.largest), source, target)], clear
-            call = self.call("scan", width, int(node.back), source, target)
-            return [*(clear if fresh else ()), call], clear if fresh else []
+            return self._along(node, often)
+        arrays = self.arrays
         units = self._units_of(node)
         if not units.assigns:
             return [], []
@@ -234,7 +230,8 @@ class FastNodeWriter(ProductWriter):
 
     def _shared_rows(self, nodes: Sequence[Node]) -> list[str]:
         """Rows of one step, whose units threads may share."""
-        ours, lines = self.arrays.ours, []
+        ours = self.arrays.ours
+        lines: list[str] = []
         for node in nodes:
             units = self._units_of(node)
             if units.assigns:
@@ -249,6 +246,10 @@ class FastNodeWriter(ProductWriter):
                 lines += [*head, *(f"    {line}" for line in [*share, *loop]), "}"]
             self.done.update(value.name for value in writes(node))
         return lines
+
+    def clear_row(self, value: Value, row: str) -> str:
+        """A call that sets one row of a value to zero."""
+        return self.call("clear", "0", self.arrays.stride(value.width), row)
 
     def _units_of(self, node: Node) -> FastUnits:
         assert isinstance(node, (Island, Reduce, SumRows))

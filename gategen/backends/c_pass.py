@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from gategen.backends.c_arrays import Arrays
 from gategen.backends.c_syntax import CWriter
@@ -70,18 +69,17 @@ class NodeWriter:
     def write(self, nodes: Iterable[Node], often: str) -> list[str]:
         """The lines of some nodes."""
         lines: list[str] = []
-        for alone, group in groupby(nodes, key=lambda node: isinstance(node, (Contract, OuterRows, Shift))):
-            if not alone:
-                lines += self._rows(list(group), often)
-            for node in group:
-                match node:
-                    case Contract():
-                        lines += self._contract(node, often)
-                    case OuterRows():
-                        lines += self._outer(node, often)
-                    case Shift():
-                        lines += self._shift(node)
-                self.done.update(value.name for value in writes(node))
+        for group in _runs(nodes):
+            match group[0]:
+                case Contract() as node:
+                    lines += self._contract(node, often)
+                case OuterRows() as node:
+                    lines += self._outer(node, often)
+                case Shift() as node:
+                    lines += self._shift(node)
+                case _:
+                    lines += self._rows(group, often)
+            self.done.update(value.name for node in group for value in writes(node))
         return lines
 
     def call(self, routine: str, *arguments: object) -> str:
@@ -188,10 +186,10 @@ class NodeWriter:
         """What is done row by row: one loop, in which each row goes through all of the nodes."""
         ours = self.arrays.ours
         calls: list[str] = []
-        fresh: list[Value] = []
+        clears: list[str] = []
         for node in nodes:
-            made, new = self._row_calls(node, often)
-            calls, fresh = [*calls, *made], [*fresh, *new]
+            made, skipped = self._row_calls(node, often)
+            calls, clears = [*calls, *made], [*clears, *skipped]
             self.done.update(value.name for value in writes(node))
         if often == ONCE or not calls:
             return calls
@@ -202,19 +200,14 @@ class NodeWriter:
             if often == ALL:
                 t, b = f"{index} / {ours['B']}", f"{index} % {ours['B']}"
             lines.append(f"    if ({ours['lengths']} && {t} >= {ours['lengths']}[{b}]) {{")
-            lines += (f"        {self._clear(value, often)}" for value in fresh)
+            lines += (f"        {clear}" for clear in clears)
             lines += ["        continue;", "    }"]
         return [*lines, *(f"    {call}" for call in calls), "}"]
 
-    def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[Value]]:
-        """The calls for one row of a node, and the values that get their first contribution there."""
-        match node:
-            case Extreme():
-                return [self._along(node.source, node.target, "extreme", int(node.largest), often)], []
-            case Scan():
-                fresh = [] if node.target.name in self.done else [node.target]
-                clear = [self._clear(value, often) for value in fresh]
-                return [*clear, self._along(node.source, node.target, "scan", int(node.back), often)], fresh
+    def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
+        """The calls for one row of a node, and those instead where its sequence has ended."""
+        if isinstance(node, (Extreme, Scan)):
+            return self._along(node, often)
         assert isinstance(node, (Island, Reduce, SumRows))
         island = node if isinstance(node, Island) else Island((node,))
         units = Units(self.program, self.arrays, island, self.done, self.adjoint)
@@ -226,15 +219,22 @@ class NodeWriter:
         name = self._named(units, writer)
         rows = {value.name: self._row(value, often) for value in units.moving}
         given = [rows.get(value.name) or self.arrays.base[value.name] for value in units.arguments]
-        return [f"{name}({', '.join([*units.sizes, *given])});"], units.fresh
+        clears = [self.clear_row(value, self._row(value, often)) for value in units.fresh]
+        return [f"{name}({', '.join([*units.sizes, *given])});"], clears
 
-    def _along(self, source: Value, target: Value, routine: str, way: int, often: str) -> str:
-        """A call of a routine that goes along the units of one row."""
-        head = (self.arrays.width(source.width), way, self._row(source, often))
-        return self.call(routine, *head, self._row(target, often))
+    def _along(self, node: Extreme | Scan, often: str) -> tuple[list[str], list[str]]:
+        """The same for what goes from unit to unit."""
+        width, target = self.arrays.width(node.source.width), self._row(node.target, often)
+        clears = [] if node.target.name in self.done else [self.clear_row(node.target, target)]
+        if isinstance(node, Extreme):
+            head = (width, int(node.largest), self._row(node.source, often))
+            return [self.call("extreme", *head, target)], clears
+        call = self.call("scan", width, int(node.back), self._row(node.source, often), target)
+        return [*clears, call], clears
 
-    def _clear(self, value: Value, often: str) -> str:
-        return self.call("clear", self.arrays.width(value.width), self._row(value, often))
+    def clear_row(self, value: Value, row: str) -> str:
+        """A call that sets one row of a value to zero."""
+        return self.call("clear", self.arrays.width(value.width), row)
 
     def _named(self, units: Units, writer: CWriter) -> str:
         """The name of a fused loop, which becomes a function of the file."""
@@ -249,3 +249,17 @@ class NodeWriter:
         if often == ALL:
             return self.arrays.row(value)
         return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.stride(value.width))
+
+
+def _runs(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Nodes that are done row by row together; others alone."""
+    runs: list[list[Node]] = []
+    joins = False
+    for node in nodes:
+        by_row = not isinstance(node, (Contract, OuterRows, Shift))
+        if joins and by_row:
+            runs[-1].append(node)
+        else:
+            runs.append([node])
+        joins = by_row
+    return runs

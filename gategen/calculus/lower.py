@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sympy import Add, Expr, Symbol
+from sympy import Add, Expr
 
 from gategen.calculus.ir import (
     Assign,
     Block,
     Contract,
-    Extreme,
     Island,
     Kind,
     Node,
     Product,
-    Reduce,
-    Scan,
     Shift,
     Value,
     writes,
 )
 from gategen.calculus.order import arrange
+from gategen.calculus.reduce import into, reduced
 from gategen.errors import ShapeError
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
@@ -33,10 +31,9 @@ from gategen.language.notation import (
     MatVec,
     Parameter,
     rebuild,
-    substitute,
     symbols_in_order,
 )
-from gategen.language.reductions import Reduction, Row
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Role
 from gategen.language.shapes import Shape, Width
 
@@ -157,7 +154,7 @@ class _Equation:
         else:
             before, lowered = len(nodes), self._lowered(right)
             if isinstance(right, Reduction) and nodes[before:] and lowered == writes(nodes[-1])[0].symbol:
-                nodes[-1] = _into(self.target, nodes[-1])
+                nodes[-1] = into(self.target, nodes[-1])
                 return
         nodes.append(Island((Assign(self.target, lowered, self.index),)))
 
@@ -215,7 +212,7 @@ class _Equation:
                 return value.symbol
             return Add(value.symbol, *[self._lowered(term) for term in plain.rest], evaluate=False)
         if isinstance(node, Reduction):
-            return _Units(self, [self._lowered(argument) for argument in node.args]).lower(node.row)
+            return reduced(self, node.row, [self._lowered(argument) for argument in node.args])
         if not node.args:
             return node
         lowered = rebuild(node, [self._lowered(argument) for argument in node.args])
@@ -303,82 +300,6 @@ class _Equation:
             parts.append((weight, value, Block(start, value.width)))
             start = start + value.width
         return parts
-
-
-@dataclass
-class _Units:
-    """The units of the vectors that a reduction is applied to, for its definition.
-
-    Attributes:
-        equation: The equation in which it stands.
-        arguments: What it is applied to.
-        letters: Symbols that stand for arguments which are expressions, until they are written.
-    """
-
-    equation: _Equation
-    arguments: list[Expr]
-    letters: dict[Expr, Expr] = field(default_factory=dict)
-
-    def lower(self, row: Row) -> Expr:
-        """The value of a reduction; nodes for what it needs come before."""
-        given = []
-        for place, argument in enumerate(self.arguments):
-            letter = argument if argument.is_Symbol or argument.is_Number else Symbol(f"argument {place}")
-            self.letters[letter] = argument
-            given.append(letter)
-        made = self._written(row.definition(self, *given))
-        return made if row.keeps else self.equation.value_of(made, row.name).symbol
-
-    def _written(self, expr: Expr) -> Expr:
-        """An expression of a definition in our canonical order, with the author's arguments in theirs."""
-        position = {value.name: i for i, value in enumerate(self.equation.lowering.values.values())}
-        letters = [letter.name for letter in self.letters if letter.is_Symbol]
-        position |= {name: index - len(letters) for index, name in enumerate(letters)}
-        return substitute(arrange(expr, position), self.letters)
-
-    @property
-    def width(self) -> Expr:
-        """How many units there are."""
-        return self.equation.lowering.size(self._shape[0])
-
-    @property
-    def _shape(self) -> Shape:
-        return max((self.equation.shape(argument) for argument in self.arguments), key=len)
-
-    def name(self, prefix: str, value: Expr, apart: bool = False) -> Expr:
-        """``value``, computed once under a name of its own."""
-        written = self._written(value)
-        if apart and written.is_Symbol and self.equation.value_of(written, prefix).kind is not Kind.LOCAL:
-            return self.equation.assigned(written, prefix).symbol
-        return self.equation.value_of(written, prefix).symbol
-
-    def total(self, value: Expr, prefix: str = "sum") -> Expr:
-        """The sum over the units."""
-        written = self._written(value)
-        target = self.equation.made(prefix, (), written)
-        self.equation.sink(target).append(Reduce(target, written, self._shape, self.equation.index))
-        return target.symbol
-
-    def extreme(self, value: Expr, largest: bool) -> Expr:
-        """The largest or the smallest element."""
-        source = self.equation.value_of(self._written(value), "v")
-        target = self.equation.made("most" if largest else "least", (), source.symbol)
-        self.equation.sink(target).append(Extreme(target, source, largest, self.equation.index))
-        return target.symbol
-
-    def running(self, value: Expr) -> Expr:
-        """The sums from the first unit to each."""
-        source = self.equation.value_of(self._written(value), "v")
-        target = self.equation.made("sums", source.shape, source.symbol)
-        self.equation.sink(target).append(Scan(target, source, origin=self.equation.index))
-        return target.symbol
-
-
-def _into(target: Value, node: Node) -> Node:
-    """A node with one contribution, made to another value."""
-    if isinstance(node, Island):
-        return Island((replace(node.assigns[0], target=target),))
-    return replace(node, target=target)
 
 
 def _products(items: Sequence[Operand]) -> tuple[Product, ...]:

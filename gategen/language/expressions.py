@@ -58,7 +58,11 @@ class Names:
         """The known name nearest to ``name``, as it would be written."""
         timed = self.timed | (self.read - self.bare)
         known = timed | self.bare | set(self.declared) | self.matrices | self.sizes
-        called = {*ALIASES, *REDUCTIONS, *(key for key, function in FUNCTIONS.items() if not function.row.infix)}
+        called = {
+            *ALIASES,
+            *REDUCTIONS,
+            *(key for key, function in FUNCTIONS.items() if not function.row.infix),
+        }
         found = nearest(name, called if functions else known)
         return f"{found}[t]" if found in timed and not functions else found
 

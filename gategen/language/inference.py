@@ -196,7 +196,7 @@ class _Inference:
             if rank != 1:
                 wanted = "a vector" if row.vectors == 1 else f"{row.vectors} vectors"
                 problem = f"{row.name} takes {wanted}, {self._quoted(argument, equation)} is a {_KINDS[rank]}"
-                raise ShapeError(problem, equation.position(argument), "a vector")
+                raise ShapeError(problem, equation.position(argument))
         return joined if row.keeps else ()
 
     def _product(self, node: MatVec, equation: Eq) -> Shape:

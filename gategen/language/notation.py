@@ -218,7 +218,11 @@ def _check_part(node: Expr, parent: Expr | None) -> None:
             pass
         case _:
             name = type(node).__name__.lower()
-            hint = f"gategen.{name}" if name in {*FUNCTIONS, *REDUCTIONS} else "numbers, + - * / ** @, gategen's functions"
+            hint = (
+                f"gategen.{name}"
+                if name in {*FUNCTIONS, *REDUCTIONS}
+                else "numbers, + - * / ** @, gategen's functions"
+            )
             raise _Foreign(node, f"{node} is not part of the language", hint)
     for argument in node.args:
         _check_part(argument, node)

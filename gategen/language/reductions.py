@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import sympy
 from sympy import Expr, Float
@@ -31,9 +31,9 @@ class Units(Protocol):
         """How many there are."""
 
     def name(self, prefix: str, value: Expr, apart: bool = False) -> Expr:
-        """``value``, computed once under a name of its own; a name that it has serves, unless it is ``apart``.
+        """``value``, computed once under a name of its own, or under the one that it has.
 
-        What stands apart has a gradient of its own, to which nothing else contributes.
+        What stands ``apart`` gets one anyway, and so a gradient to which nothing else contributes.
         """
 
     def total(self, value: Expr, prefix: str = "sum") -> Expr:
