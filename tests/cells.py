@@ -108,6 +108,10 @@ TRICKY = {
     "gate_and_its_argument": "s = W_s @ x[t]\nz = sigmoid(s)\nh[t] = z + 0.5 * s + 0.5 * h[t-1]",
     "linear": "h[t] = a_h * h[t-1] + W_h @ x[t]",
     "sums": "s = sum(W_s @ x[t] + U_s @ h[t-1])\nh[t] = tanh(s * x[t] + h[t-1]) + mean(h[t-1] * x[t]) * b_h",
+    "sums_of_functions": (
+        "s = sum(exp(-x[t]**2)) + mean(tanh(h[t-1]))\n"
+        "h[t] = tanh(U_h @ h[t-1] + s * x[t]) / (1 + sum(abs(h[t-1])))"
+    ),
     # Nothing in the sum of a number over the units is a vector.
     "sum_of_a_number": (
         "alpha: scalar\ns = 0.1 * sum(alpha * h[t-1] + alpha)\n"
@@ -122,7 +126,7 @@ TRICKY = {
     "normed": (
         "k = W_k @ x[t] + U_k @ h[t-1]\nh[t] = k / (1 + norm(k)) + 0.5 * h[t-1] * norm(x[t]) + var(h[t-1])"
     ),
-    "norm_of_zero": "h[t] = relu(-1 - x[t]**2) + norm(relu(-1 - x[t]**2)) * x[t] + tanh(U_h @ h[t-1])",
+    "norm_of_zero": "h[t] = norm(relu(-1 - x[t]**2)) * x[t] + tanh(U_h @ h[t-1] + x[t])",
     "extremes": "h[t] = tanh(W_h @ x[t] + max(h[t-1]) * x[t]) - 0.5 * min(x[t] * h[t-1]) + max(b_h)",
     "ties": "g = clip(x[t], -0.2, 0.2)\nh[t] = tanh(U_h @ h[t-1]) + max(g) * x[t] - min(g) * h[t-1]",
     "softmaxes": (

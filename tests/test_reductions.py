@@ -152,6 +152,20 @@ def test_far_away_nothing_overflows_and_kinks_are_those_of_pytorch(name: str, ba
         np.testing.assert_allclose(slope, expected_slopes[key], rtol=1e-10, atol=2e-13, err_msg=key)
 
 
+INFINITE = [[np.inf, 0.0, 1.0], [-np.inf, 0.0, 1.0], [-np.inf] * 3, [np.inf, -np.inf, 0.0], [np.inf] * 3]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", CASES)
+def test_infinities_follow_pytorch(name: str, backend: str) -> None:
+    given = rows(*INFINITE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        value, _ = ours(kernel(name, backend), given, gradient_of(name, given))
+    expected, _ = theirs(name, given, gradient_of(name, given))
+    np.testing.assert_allclose(value, expected, rtol=1e-13)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_documented_kinks(backend: str) -> None:
     given = rows(FAR["ties"], FAR["zero"])

@@ -149,7 +149,7 @@ class _Sweep:
         self.fixed = {value.name for value in self.by_name.values() if value.kind in _WITHOUT_GRADIENT}
         extremes = [node for node in (*self.lowering.step, *self.lowering.setup) if isinstance(node, Extreme)]
         self.fixed.update(node.target.name for node in extremes)
-        for node in flatten(self.lowering.setup):
+        for node in flatten((*self.lowering.setup, *self.lowering.step)):
             if all(value.name in self.fixed for value in _reads(node, self.by_name)):
                 self.fixed.update(value.name for value in writes(node))
 
@@ -207,7 +207,7 @@ class _Sweep:
             value = self.by_name[symbol.name]
             if value.name in self.fixed:
                 continue
-            partial = _partial(expression, symbol, assign.target)
+            partial = _partial(expression, symbol, assign)
             if is_zero(partial):
                 continue
             product = arrange(d_target.symbol * partial, self.position)
@@ -274,11 +274,11 @@ class _Sweep:
                 )
 
 
-def _partial(expression: Expr, symbol: sympy.Symbol, target: Value) -> Expr:
+def _partial(expression: Expr, symbol: sympy.Symbol, node: Assign | Reduce) -> Expr:
     """The partial derivative, written through the value already computed where it occurs."""
     partial = sympy.diff(expression, symbol)
-    if isinstance(expression, ElementWise):
-        partial = partial.xreplace({expression: target.symbol})
+    if isinstance(expression, ElementWise) and isinstance(node, Assign):
+        partial = partial.xreplace({expression: node.target.symbol})
     return partial
 
 

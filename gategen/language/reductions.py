@@ -17,10 +17,13 @@ from typing import ClassVar, Protocol
 import sympy
 from sympy import Expr, Float
 
-from gategen.language.functions import equal, exp, log, sqrt, stop_gradient, surrogate, where
+from gategen.language.functions import abs, equal, exp, less, log, sqrt, stop_gradient, surrogate, where
 
 EPSILON = Float(1e-5)
 """What layer norm adds to the variance, as in PyTorch; a constant vector becomes zero."""
+
+
+_FINITE = Float(3e38)
 
 
 class Units(Protocol):
@@ -131,22 +134,19 @@ def _extreme(largest: bool) -> Definition:
     return definition
 
 
-def _exponentials(units: Units, v: Expr) -> tuple[Expr, Expr, Expr]:
-    """The largest element, exponentials with it as their unit, and their sum; no shift changes a ratio."""
-    v = units.name("v", v)
-    most = units.extreme(v, True)
-    powers = units.name("e", exp(v - most))
-    return most, powers, units.total(powers)
-
-
 def _softmax(units: Units, v: Expr) -> Expr:
-    _, powers, total = _exponentials(units, v)
-    return powers / total
+    v = units.name("v", v)
+    # Exponentials that have the largest as their unit do not overflow, and the same ratios.
+    powers = units.name("e", exp(v - units.extreme(v, True)))
+    return powers / units.total(powers)
 
 
 def _logsumexp(units: Units, v: Expr) -> Expr:
-    most, _, total = _exponentials(units, v)
-    return most + log(total)
+    v = units.name("v", v)
+    most = units.extreme(v, True)
+    # An infinite one would take itself away and leave no number.
+    shift = units.name("shift", where(less(abs(most), _FINITE), most, 0))
+    return shift + log(units.total(exp(v - shift)))
 
 
 def _layer_norm(units: Units, v: Expr, gain: Expr | None = None, bias: Expr | None = None) -> Expr:
