@@ -16,7 +16,7 @@ from gategen.runtime.kernel import Kernel
 
 CELLS = (
     *("lstm", "gru", "lstmp", "jordan", "lstm_reverse", "past_input", "past_input_in_a_product", "heads"),
-    *("derived_matrix", "hidden_state", "lstm_peephole"),
+    *("derived_matrix", "hidden_state", "lstm_peephole", "layer_norms", "running_sums"),
 )
 LENGTHS = {None: None, "lengths": (40, 0, 17, 39, 1)}
 

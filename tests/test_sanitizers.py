@@ -18,6 +18,7 @@ SANITIZED = (*COMPILER, "-fsanitize=address,undefined")
 MORE = (
     *("past_input", "both_inputs", "right_to_left_shifted", "scalars", "derived_product", "derived_matrix"),
     *("scalar_state", "heads", "low_rank", "loop", "concatenation", "frozen", "hidden_state", "copied_input"),
+    *("extremes", "layer_norms", "running_sums"),
 )
 HALVES = {"zoo": gg.pipeline.zoo(), "more": MORE}
 
@@ -54,6 +55,7 @@ def test_nothing_is_out_of_bounds_or_undefined(names: str, tmp_path: Path) -> No
 RACING = (
     *("lstm", "gru", "lstm_peephole", "lstmp", "jordan", "both_inputs", "right_to_left_shifted", "heads"),
     *("derived_product", "derived_matrix", "concatenated_scalar", "scalar_state"),
+    *("layer_norms", "running_sums", "extremes", "sum_of_a_number"),
 )
 
 
