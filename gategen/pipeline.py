@@ -118,9 +118,14 @@ class Derivation:
         return self.text()
 
 
-@lru_cache(maxsize=256)
 def derive(cell: Cell) -> Derivation:
     """Derive back-propagation through time for a cell."""
+    # Equal cells may be written in another order, or by another title, and what is printed keeps that.
+    return _derived(cell, str(cell))
+
+
+@lru_cache(maxsize=256)
+def _derived(cell: Cell, _text: str) -> Derivation:
     return Derivation(cell, derive_program(cell))
 
 

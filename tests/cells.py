@@ -135,6 +135,48 @@ TRICKY = {
     ),
     "longer_than_any_sequence": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-20]) + 0.1 * x[t-17] * h[t-1]",
     "delay_without_effect": "q = 0 * h[t-5]\nh[t] = tanh(W_h @ x[t] + h[t-1]) + where(h[t-3] > 0, 1, 0)",
+    "sums": "s = sum(W_s @ x[t] + U_s @ h[t-1])\nh[t] = tanh(s * x[t] + h[t-1]) + mean(h[t-1] * x[t]) * b_h",
+    "sums_of_functions": (
+        "s = sum(exp(-x[t]**2)) + mean(tanh(h[t-1]))\n"
+        "h[t] = tanh(U_h @ h[t-1] + s * x[t]) / (1 + sum(abs(h[t-1])))"
+    ),
+    # Nothing in the sum of a number over the units is a vector.
+    "sum_of_a_number": (
+        "alpha: scalar\ns = 0.1 * sum(alpha * h[t-1] + alpha)\n"
+        "m[t] = 0.3 * m[t-1] + 0.05 * sum(x[t] + m[t-1] + b_m)\n"
+        "h[t] = tanh(s + U_h @ x[t] + m[t])"
+    ),
+    "scalar_of_vectors": (
+        "i = dot(a_i, x[t]) + max(h[t-1])\nm[t] = max(m[t-1] - 1, i)\n"
+        "h[t] = exp(i - m[t]) * tanh(W_h @ x[t]) + 0.5 * h[t-1] * exp(m[t-1] - 1 - m[t])"
+    ),
+    "dots": "h[t] = (W_h @ x[t] + dot(x[t] * 2, b_x) * h[t-1]) / (2 + dot(h[t-1], h[t-1]))",
+    "normed": (
+        "k = W_k @ x[t] + U_k @ h[t-1]\nh[t] = k / (1 + norm(k)) + 0.5 * h[t-1] * norm(x[t]) + var(h[t-1])"
+    ),
+    "norm_of_zero": "h[t] = norm(relu(-1 - x[t]**2)) * x[t] + tanh(U_h @ h[t-1] + x[t])",
+    "extremes": "h[t] = tanh(W_h @ x[t] + max(h[t-1]) * x[t]) - 0.5 * min(x[t] * h[t-1]) + max(b_h)",
+    "ties": "g = clip(x[t], -0.2, 0.2)\nh[t] = tanh(U_h @ h[t-1]) + max(g) * x[t] - min(g) * h[t-1]",
+    "softmaxes": (
+        "a = softmax(V_a @ x[t] + R_a @ h[t-1] + b_a)\n"
+        "h[t] = tanh(V_h @ a) + 0.1 * h[t-1] * logsumexp(tanh(U_h @ h[t-1]))"
+    ),
+    "running_sums": (
+        "m = cumsum(softmax(W_m @ x[t] + U_m @ h[t-1]))\nh[t] = m * h[t-1] + (1 - m) * cumsum(x[t])"
+    ),
+    "layer_norms": (
+        "a = layer_norm(W_a @ x[t], g_w) + layer_norm(U_a @ h[t-1], g_u) + b_a\n"
+        "c[t] = sigmoid(a) * c[t-1] + tanh(W_c @ x[t])\nh[t] = tanh(layer_norm(c[t], g_c, b_c))"
+    ),
+    "layer_norm_of_inputs": (
+        "u: input\nh[t] = tanh(V_h @ u[t] + W_h @ layer_norm(x[t]) + U_h @ h[t-1])\n"
+        "y[t] = V_y @ layer_norm(h[t], 2, b_y)"
+    ),
+    "reduced_parameters": (
+        "s = softmax(b_s)\nh[t] = s * tanh(W_h @ x[t]) + layer_norm(b_h) * h[t-1] / norm(b_h) + mean(g_s * s)"
+    ),
+    "reduction_right_to_left": "h[t] = softmax(x[t-1] + U_h @ h[t+1]) * mean(h[t+1]) + cumsum(x[t])",
+    "size_with_the_name_of_its_state": "h: state[h]\nh[t] = tanh(layer_norm(x[t] + h[t-1]) + U_h @ h[t-1])",
 }
 
 ALL = (*gg.pipeline.zoo(), *TRICKY)

@@ -45,7 +45,7 @@ def problem(
     program: Program,
     T: int = 4,
     B: int = 3,
-    widths: Sequence[int] = (2, 3, 5),
+    widths: Sequence[int] = (3, 2, 5),
     lengths: Sequence[int] | None = None,
     padding: float = 0.0,
     seed: int = 0,

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "gategen"
 ORDER = [
     "errors",
     "language.functions",
+    "language.reductions",
     "language.names",
     "language.notation",
     "language.shapes",
@@ -31,7 +32,9 @@ ORDER = [
     "language.parse",
     "calculus.order",
     "calculus.ir",
+    "calculus.invariants",
     "calculus.recurrence",
+    "calculus.reduce",
     "calculus.lower",
     "calculus.derive",
     "calculus.fuse",

@@ -159,6 +159,7 @@ THREADED = (
     *("right_to_left", "right_to_left_shifted", "both_inputs", "past_input_in_a_product", "next_input"),
     *("derived_matrix", "derived_product", "derived_in_a_product", "heads", "two_widths", "low_rank"),
     *("scalars", "scalar_gate", "shared_weight", "concatenated_scalar", "loop_over_gates", "frozen"),
+    *("layer_norms", "layer_norm_of_inputs", "softmaxes", "running_sums", "extremes"),
 )
 # No products: it takes a million rows until they are work for threads.
 LONG = ("scalar_only", "kinks", "hidden_state", "same_for_all")

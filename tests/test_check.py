@@ -28,9 +28,9 @@ ENGINES = [f"{backend} {dtype}" for backend in BACK_ENDS for dtype in DTYPES]
 
 @pytest.fixture(autouse=True)
 def no_memory() -> Iterator[None]:
-    gg.derive.cache_clear()
+    gg.pipeline._derived.cache_clear()
     yield
-    gg.derive.cache_clear()
+    gg.pipeline._derived.cache_clear()
 
 
 def failed(certificate: Certificate) -> set[tuple[str, str]]:

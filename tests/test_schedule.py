@@ -9,11 +9,11 @@ from itertools import pairwise
 import cells
 import pytest
 
+from gategen.calculus.invariants import MalformedProgram
 from gategen.calculus.ir import (
     Contract,
     Island,
     Kind,
-    MalformedProgram,
     Node,
     OuterRows,
     Product,

@@ -40,6 +40,7 @@ CELLS = {
     "lstm": "lstm",
     "gru": "gru",
     "lstm_peephole": "lstm_peephole",
+    "lstm_layer_norm": "lstm_layer_norm",
     "head": HEAD,
     "history": HISTORY,
     "two": TWO,

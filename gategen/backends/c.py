@@ -49,6 +49,8 @@ ROUTINES: Routines = {
     "last": (),
     "depart": (),
     "emit": (),
+    "extreme": (),
+    "scan": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

@@ -53,6 +53,8 @@ ROUTINES = {
     "emit": (),
     "emit_step": (),
     "deliver": (),
+    "extreme": (),
+    "scan": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

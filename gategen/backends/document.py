@@ -26,7 +26,7 @@ from gategen.backends.formula import (
 from gategen.backends.naming import width_formula
 from gategen.backends.reasons import Nouns, Prose, arguments, listed, reason
 from gategen.backends.walkthrough import Edge, Line, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Program, flatten
+from gategen.calculus.ir import Contract, Island, Kind, Program, Reduce, flatten
 from gategen.calculus.order import arrange
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
@@ -207,8 +207,9 @@ def _functions(walk: Walkthrough) -> Iterable[Row]:
     """The functions of a cell with their derivatives, from the table of functions."""
     used: dict[type[ElementWise], None] = {}
     for node in flatten((*walk.program.setup, *walk.program.step)):
-        for assign in node.assigns if isinstance(node, Island) else ():
-            for found in sympy.preorder_traversal(assign.expr):
+        exprs = [assign.expr for assign in node.assigns] if isinstance(node, Island) else []
+        for expr in [node.expr] if isinstance(node, Reduce) else exprs:
+            for found in sympy.preorder_traversal(expr):
                 if isinstance(found, ElementWise) and not found.row.infix and found.row.name != "where":
                     used.setdefault(found.func)
     value = _function_value(walk.names)

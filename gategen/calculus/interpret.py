@@ -19,11 +19,13 @@ from gategen.calculus.ir import (
     Block,
     Carry,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -177,7 +179,7 @@ class _Machine:
             if value.kind is Kind.CONSTANT:
                 self.arrays[value.name] = np.asarray(program.constants[value.name], self.dtype)
             elif value.kind is Kind.SIZE:
-                self.arrays[value.name] = np.asarray(self.sizes[value.name], self.dtype)
+                self.arrays[value.name] = np.asarray(self.sizes[value.shown], self.dtype)
             else:
                 self.arrays[value.name] = np.asarray(params[value.name], self.dtype)
         defaults = {carry.state.name: carry.initial for carry in program.carries}
@@ -276,6 +278,17 @@ class _Machine:
                     matrix = weight if product.transposed else weight.T
                     total = total + np.atleast_1d(self.read(product.operand, index)) @ matrix
                 self.contribute(node.target, total, index)
+            case Extreme():
+                # It passes no gradient, also not along the imaginary axis.
+                source = np.real(self.read(node.source, index))
+                found = source.max(-1) if node.largest else source.min(-1)
+                self.contribute(node.target, found[..., None], index)
+            case Scan():
+                source = self.read(node.source, index)
+                if node.back:
+                    source = source[..., ::-1]
+                sums = np.cumsum(source, -1)
+                self.contribute(node.target, sums[..., ::-1] if node.back else sums, index)
             case Shift():
                 self._shift(node)
             case OuterRows():
@@ -292,7 +305,7 @@ class _Machine:
             value = np.broadcast_to(value, (*rows, *units))
             if isinstance(node, Reduce) or not node.target.shape:
                 value = value.sum(tuple(range(-len(units), 0)))[..., None]
-            if node.target.timeless:
+            if isinstance(node, SumRows):
                 value = self._inside(value, index).sum(0)
         self.contribute(node.target, value, index)
 

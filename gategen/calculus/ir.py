@@ -119,11 +119,31 @@ class Contract:
 
 @dataclass(frozen=True)
 class Reduce:
-    """``target += sum over the units of expr``: the adjoint of reading a scalar inside a vector."""
+    """``target += sum over the units of expr``; also the adjoint of reading a scalar inside a vector."""
 
     target: Value
     expr: Expr
     shape: Shape
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """``target = the largest of source``, or the smallest; it passes no gradient."""
+
+    target: Value
+    source: Value
+    largest: bool = True
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``target += the running sum of source`` along the units, from the last one if ``back``."""
+
+    target: Value
+    source: Value
+    back: bool = False
     origin: int = -1
 
 
@@ -174,7 +194,7 @@ class OuterRows:
     origin: int = -1
 
 
-Node = Island | Contract | Reduce | Shift | SumRows | OuterRows
+Node = Island | Contract | Reduce | Extreme | Scan | Shift | SumRows | OuterRows
 
 
 @dataclass(frozen=True)
@@ -313,7 +333,7 @@ class Program:
                 found = [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
             case Reduce() | SumRows():
                 found = self.read(node.expr)
-            case Shift():
+            case Extreme() | Scan() | Shift():
                 found = [node.source]
             case OuterRows():
                 found = [node.left, node.right]
@@ -352,30 +372,3 @@ def flatten(nodes: Iterable[Node]) -> Iterator[Node]:
             yield from (Island((a,)) if isinstance(a, Assign) else a for a in node.assigns)
         else:
             yield node
-
-
-class MalformedProgram(AssertionError):
-    """A stage broke what the next one may assume; always our own mistake."""
-
-
-def check(program: Program, phases: Iterable[tuple[str, Iterable[Node], Iterable[Value]]]) -> None:
-    """Assert what every later stage may assume.
-
-    In each phase, given as (name, nodes, values known before): every value read is known or has had its
-    last contribution; islands have one shape; contributions have the shape of their target.
-    """
-    for name, nodes, known in phases:
-        nodes = list(flatten(nodes))
-        ready = {value.name for value in known}
-        last = {value.name: index for index, node in enumerate(nodes) for value in writes(node)}
-        for index, node in enumerate(nodes):
-            for value in program.reads(node):
-                written = last.get(value.name)
-                if written is None and value.name not in ready and not value.timeless:
-                    raise MalformedProgram(f"{name}: {node} reads {value.name}, which nothing computes")
-                if written is not None and written >= index:
-                    raise MalformedProgram(f"{name}: {value.name} is read before its last contribution")
-            if isinstance(node, Island):
-                for value in program.read(node.assigns[0].expr):
-                    if value.shape and value.shape != node.shape:
-                        raise MalformedProgram(f"{name}: {value.name} does not fit into {node}")

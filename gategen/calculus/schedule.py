@@ -13,19 +13,21 @@ from sympy import Expr
 
 from gategen.calculus.derive import phases
 from gategen.calculus.fuse import Named, fuse_nodes
+from gategen.calculus.invariants import check
 from gategen.calculus.ir import (
     Assign,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
-    check,
     flatten,
     writes,
 )
@@ -163,7 +165,7 @@ def _hoisted(
     needed = {value.name for node in before for value in program.reads(node)}
     first: list[Node] = []
     for node in reversed(rest):
-        if isinstance(node, (Island, Reduce)) and any(v.name in needed for v in writes(node)):
+        if isinstance(node, (Island, Reduce, Extreme, Scan)) and any(v.name in needed for v in writes(node)):
             needed.update(value.name for value in program.reads(node))
             first.append(node)
     kept = [node for node in rest if not any(node is other for other in first)]

@@ -10,6 +10,7 @@ from sympy import Expr
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
 from gategen.language.notation import At, Eq, MatVec, Parameter, evaluate, substitute, symbols_in_order
+from gategen.language.reductions import Reduction
 from gategen.language.shapes import Width
 
 
@@ -306,8 +307,9 @@ def multiplied(equations: Iterable[Eq]) -> frozenset[str]:
             found.add(node.name)
         arguments = getattr(node, "args", ())
         inside = getattr(node, "is_Mul", False) or getattr(node, "is_Pow", False)
-        for argument in arguments:
-            visit(argument, inside and not isinstance(node, MatVec))
+        for place, argument in enumerate(arguments):
+            gain = isinstance(node, Reduction) and node.row.name == "layer_norm" and place == 1
+            visit(argument, gain or (inside and not isinstance(node, MatVec)))
 
     for equation in equations:
         visit(evaluate(equation.right), False)

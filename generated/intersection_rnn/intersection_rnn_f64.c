@@ -768,11 +768,6 @@ int gg_intersection_rnn_backward_f64(const gg_intersection_rnn_dims *dims,
             }
             gg_backward_units_2(n_h, back_h_t + b * n_h, seed_h_t + b * n_h, h_prev_t + b * n_h,
                                 h_in_t + b * n_h, g_h_t + b * n_h, d_h_prev_t + b * n_h);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
-                continue;
-            }
             gg_backward_units_3(n_x, d_y_t + b * n_x, g_y_t + b * n_x, d_x_t + b * n_x);
         }
         /* d_h_prev += T(U_h) @ d_a_h_in + T(U_b) @ d_a_g_h */
@@ -788,11 +783,6 @@ int gg_intersection_rnn_backward_f64(const gg_intersection_rnn_dims *dims,
             continue;
         }
         gg_backward_units_4(n_h, d_a_h_in_all + row * n_h, d_a_g_h_all + row * n_h, d_b_h, d_b_b);
-    }
-    for (int64_t row = 0; row < T * B; row++) {
-        if (lengths && row / B >= lengths[row % B]) {
-            continue;
-        }
         gg_backward_units_5(n_x, d_a_y_in_all + row * n_x, d_a_g_y_all + row * n_x, d_b_y, d_b_a);
     }
     /* d_x += T(W_h) @ d_a_h_in + T(W_b) @ d_a_g_h */

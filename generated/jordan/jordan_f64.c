@@ -612,11 +612,6 @@ int gg_jordan_backward_f64(const gg_jordan_dims *dims,
             continue;
         }
         gg_backward_units_3(n_y, d_a_y_all + row * n_y, d_b_y);
-    }
-    for (int64_t row = 0; row < T * B; row++) {
-        if (lengths && row / B >= lengths[row % B]) {
-            continue;
-        }
         gg_backward_units_4(n_h, d_a_h_all + row * n_h, d_b_h);
     }
     /* d_x = T(W_h) @ d_a_h */

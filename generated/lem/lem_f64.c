@@ -542,8 +542,6 @@ int gg_lem_forward_f64(const gg_lem_dims *dims,
         for (int64_t b = 0; b < B; b++) {
             gg_forward_units(n_z, m_d_1_t + b * n_z, z_prev_t + b * n_z, m_z_t + b * n_z,
                              d_1_t + b * n_z, z_t + b * n_z);
-        }
-        for (int64_t b = 0; b < B; b++) {
             gg_forward_units_2(n_y, m_d_2_t + b * n_y, d_2_t + b * n_y);
         }
         /* m_y += U_y @ z[t] */
@@ -756,18 +754,13 @@ int gg_lem_backward_f64(const gg_lem_dims *dims,
                 gg_clear(n_z, d_z_t + b * n_z);
                 gg_clear(n_z, tanh_m_z_t + b * n_z);
                 gg_clear(n_z, sigmoid_m_d_1_t + b * n_z);
-                continue;
-            }
-            gg_backward_units(n_z, back_z_t + b * n_z, m_z_t + b * n_z, m_d_1_t + b * n_z,
-                              d_z_t + b * n_z, tanh_m_z_t + b * n_z, sigmoid_m_d_1_t + b * n_z);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
                 gg_clear(n_y, d_y_prev_t + b * n_y);
                 gg_clear(n_y, d_m_y_t + b * n_y);
                 gg_clear(n_y, d_m_d_2_t + b * n_y);
                 continue;
             }
+            gg_backward_units(n_z, back_z_t + b * n_z, m_z_t + b * n_z, m_d_1_t + b * n_z,
+                              d_z_t + b * n_z, tanh_m_z_t + b * n_z, sigmoid_m_d_1_t + b * n_z);
             gg_backward_units_2(n_y, back_y_t + b * n_y, seed_y_t + b * n_y, m_y_t + b * n_y,
                                 y_prev_t + b * n_y, d_2_t + b * n_y, d_y_prev_t + b * n_y,
                                 m_d_2_t + b * n_y);
@@ -800,11 +793,6 @@ int gg_lem_backward_f64(const gg_lem_dims *dims,
             continue;
         }
         gg_backward_units_4(n_y, d_m_y_all + row * n_y, d_m_d_2_all + row * n_y, d_b_y, d_b_2);
-    }
-    for (int64_t row = 0; row < T * B; row++) {
-        if (lengths && row / B >= lengths[row % B]) {
-            continue;
-        }
         gg_backward_units_5(n_z, d_m_z_all + row * n_z, d_m_d_1_all + row * n_z, d_b_z, d_b_1);
     }
     /* d_x = T(W_y) @ d_m_y + T(W_z) @ d_m_z + T(W_2) @ d_m_d_2 + T(W_1) @ d_m_d_1 */

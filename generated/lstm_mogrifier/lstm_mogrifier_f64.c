@@ -658,8 +658,6 @@ int gg_lstm_mogrifier_forward_f64(const gg_lstm_mogrifier_dims *dims,
 
         for (int64_t b = 0; b < B; b++) {
             gg_forward_units(n_x, x_t + b * n_x, v_1_t + b * n_x);
-        }
-        for (int64_t b = 0; b < B; b++) {
             gg_forward_units_2(n_h, h_prev_t + b * n_h, s_1_t + b * n_h);
         }
         /* m_v_2 = Q_[1] @ s_1 */
@@ -1031,21 +1029,16 @@ int gg_lstm_mogrifier_backward_f64(const gg_lstm_mogrifier_dims *dims,
                 gg_clear(n_h, d_a_i_t + b * n_h);
                 gg_clear(n_h, sigmoid_m_s_t + b * n_h);
                 gg_clear(n_h, sigmoid_m_s_2_t + b * n_h);
-                continue;
-            }
-            gg_backward_units(n_h, back_c_t + b * n_h, back_h_t + b * n_h, seed_h_t + b * n_h,
-                              c_t + b * n_h, c_prev_t + b * n_h, m_s_t + b * n_h, m_s_2_t + b * n_h,
-                              o_t + b * n_h, f_t + b * n_h, d_c_prev_t + b * n_h, g_t + b * n_h,
-                              i_t + b * n_h, sigmoid_m_s_t + b * n_h, sigmoid_m_s_2_t + b * n_h);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
                 gg_clear(n_x, v_1_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_3_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_2_t + b * n_x);
                 continue;
             }
+            gg_backward_units(n_h, back_c_t + b * n_h, back_h_t + b * n_h, seed_h_t + b * n_h,
+                              c_t + b * n_h, c_prev_t + b * n_h, m_s_t + b * n_h, m_s_2_t + b * n_h,
+                              o_t + b * n_h, f_t + b * n_h, d_c_prev_t + b * n_h, g_t + b * n_h,
+                              i_t + b * n_h, sigmoid_m_s_t + b * n_h, sigmoid_m_s_2_t + b * n_h);
             gg_backward_units_2(n_x, x_t + b * n_x, m_v_t + b * n_x, m_v_3_t + b * n_x,
                                 m_v_2_t + b * n_x, v_1_t + b * n_x, sigmoid_m_v_t + b * n_x,
                                 sigmoid_m_v_3_t + b * n_x, sigmoid_m_v_2_t + b * n_x);

@@ -747,16 +747,11 @@ int gg_lstmp_backward_f64(const gg_lstmp_dims *dims,
             if (lengths && t >= lengths[b]) {
                 gg_clear(n_c, d_c_t + b * n_c);
                 gg_clear(n_c, tanh_c_t + b * n_c);
+                gg_clear(n_r, d_r_t + b * n_r);
                 continue;
             }
             gg_backward_units(n_c, back_c_t + b * n_c, c_t + b * n_c, d_c_t + b * n_c,
                               tanh_c_t + b * n_c);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
-                gg_clear(n_r, d_r_t + b * n_r);
-                continue;
-            }
             gg_backward_units_2(n_r, back_r_t + b * n_r, seed_r_t + b * n_r, d_r_t + b * n_r);
         }
         /* d_v_r = T(P_r) @ d_r */
