@@ -40,6 +40,16 @@ y[t] = sigmoid(V_y @ h + b_y)
         letters=WITH_OUTPUT,
         outputs=("y",),
     ),
+    "narx": Entry(
+        "h[t] = tanh(W_h @ x[t] + U_1 @ h[t-1] + U_2 @ h[t-2] + U_3 @ h[t-3] + b_h)",
+        states="h:n",
+        parameters="n×n: U_1 U_2 U_3; n×d: W_h; n: b_h",
+    ),
+    "dilated": Entry(
+        "s: constant = 3\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-s] + b_h)",
+        states="h:n",
+        parameters="n×n: U_h; n×d: W_h; n: b_h",
+    ),
     "irnn": Entry(
         "h[t] = relu(W_h @ x[t] + U_h @ h[t-1] + b_h)",
         states="h:n",
@@ -285,6 +295,92 @@ h[t] = o*tanh(c[t])
         parameters="n×k: V_i V_f V_o V_g; k×n: U_m; k×d: W_m; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o",
         letters={"n": "n_h", "d": "n_x", "k": "n_m"},
     ),
+    "scrn": Entry(
+        """
+alpha: constant = 0.95
+s[t] = (1 - alpha)*(B_s @ x[t]) + alpha*s[t-1]
+h[t] = sigmoid(P_h @ s[t] + W_h @ x[t] + U_h @ h[t-1])
+y[t] = softmax(V_y @ h[t] + Q_y @ s[t])
+""",
+        states="s:q, h:n",
+        parameters="q×d: B_s; n×q: P_h; o×n: V_y; o×q: Q_y; n×n: U_h; n×d: W_h",
+        letters={"n": "n_h", "d": "n_x", "o": "n_y", "q": "n_s"},
+        outputs=("h", "y"),
+    ),
+    "on_lstm": Entry(
+        """
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+mf = cumsum(softmax(Z_a @ x[t] + R_a @ h[t-1] + b_a))
+mi = 1 - cumsum(softmax(Z_b @ x[t] + R_b @ h[t-1] + b_b))
+w = mf*mi
+c[t] = (f*w + mf - w)*c[t-1] + (i*w + mi - w)*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n",
+        parameters="n×n: R_a R_b U_f U_g U_i U_o; n×d: Z_a Z_b W_f W_g W_i W_o; n: b_a b_b b_f b_g b_i b_o",
+    ),
+    "skip_lstm": Entry(
+        """
+du: state = 1
+b_p: scalar
+uc = cu[t-1] + min(du[t-1], 1 - cu[t-1])
+u = round_ste(uc)
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+cc = f*c[t-1] + i*g
+c[t] = u*cc + (1 - u)*c[t-1]
+h[t] = u*(o*tanh(cc)) + (1 - u)*h[t-1]
+du[t] = u*sigmoid(dot(w_p, cc) + b_p) + (1 - u)*du[t-1]
+cu[t] = (1 - u)*uc
+h: output
+""",
+        states="h:n, c:n, du:, cu:",
+        parameters="n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o w_p; : b_p",
+    ),
+    "gated_feedback": Entry(
+        """
+g11 = sigmoid(dot(a_11, x[t]) + dot(c_11, h1[t-1]) + dot(d_11, h2[t-1]))
+g21 = sigmoid(dot(a_21, x[t]) + dot(c_21, h1[t-1]) + dot(d_21, h2[t-1]))
+h1[t] = tanh(W_1 @ x[t] + g11*(U_11 @ h1[t-1]) + g21*(U_21 @ h2[t-1]))
+g12 = sigmoid(dot(a_12, h1[t]) + dot(c_12, h1[t-1]) + dot(d_12, h2[t-1]))
+g22 = sigmoid(dot(a_22, h1[t]) + dot(c_22, h1[t-1]) + dot(d_22, h2[t-1]))
+h2[t] = tanh(V_2 @ h1[t] + g12*(U_12 @ h1[t-1]) + g22*(U_22 @ h2[t-1]))
+""",
+        states="h1:n, h2:m",
+        parameters=(
+            "d: a_11 a_21; n: c_11 c_21 a_12 c_12 a_22 c_22; m: d_11 d_21 d_12 d_22; "
+            "n×d: W_1; n×n: U_11; n×m: U_21; m×n: V_2 U_12; m×m: U_22"
+        ),
+        letters={"n": "n_h1", "m": "n_h2", "d": "n_x"},
+        outputs=("h2",),
+    ),
+    "layer_norm_gru": Entry(
+        """
+z = sigmoid(layer_norm(U_z @ h[t-1], g_1, b_1) + layer_norm(W_z @ x[t], g_2, b_2))
+r = sigmoid(layer_norm(U_r @ h[t-1], g_5, b_5) + layer_norm(W_r @ x[t], g_6, b_6))
+g = tanh(layer_norm(W_h @ x[t], g_3, b_3) + r*layer_norm(U_h @ h[t-1], g_4, b_4))
+h[t] = (1 - z)*h[t-1] + z*g
+""",
+        states="h:n",
+        parameters="n×n: U_z U_r U_h; n×d: W_z W_r W_h; n: g_1 b_1 g_2 b_2 g_3 b_3 g_4 b_4 g_5 b_5 g_6 b_6",
+    ),
+    "lmu": Entry(
+        """
+A_m: frozen
+B_m: frozen
+u = dot(e_x, x[t]) + dot(e_h, h[t-1]) + dot(e_m, m[t-1])
+m[t] = A_m @ m[t-1] + B_m*u
+h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + V_h @ m[t])
+""",
+        states="h:n, m:q",
+        parameters="d: e_x; n: e_h; q: e_m B_m; n×q: V_h; n×n: U_h; n×d: W_h; q×q: A_m",
+        letters={"n": "n_h", "d": "n_x", "q": "n_m"},
+    ),
 }
 
 
@@ -295,7 +391,7 @@ def axis(text, letters):
 
 def expected_parameters(entry):
     return {
-        name: [axis(part, entry.letters) for part in shape.strip().split("×")]
+        name: [axis(part, entry.letters) for part in shape.strip().split("×") if part]
         for shape, names in (row.split(":") for row in entry.parameters.split(";"))
         for name in names.split()
     }
@@ -303,7 +399,7 @@ def expected_parameters(entry):
 
 def expected_states(entry):
     pairs = (pair.split(":") for pair in entry.states.split(","))
-    return {name.strip(): [axis(letter, entry.letters)] for name, letter in pairs}
+    return {name.strip(): [axis(letter, entry.letters)] if letter else [] for name, letter in pairs}
 
 
 def inferred(variables):

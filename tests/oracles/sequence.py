@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
@@ -28,6 +28,8 @@ class Oracle:
         others: Names of no array whose width is nevertheless free, to width letter.
         backwards: True for a cell that runs from right to left.
         history: Inputs read one step back, as extra states holding the input just left.
+        delays: States read more than one step back, to how many: ``step`` gets them as (k, B, width), the
+            oldest first, and gives the newest.
     """
 
     step: Step
@@ -38,6 +40,7 @@ class Oracle:
     others: dict[str, str]
     backwards: bool = False
     history: tuple[str, ...] = ()
+    delays: dict[str, int] = field(default_factory=dict)
 
     def parameter_shapes(self, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, from the size of every letter."""
@@ -72,9 +75,11 @@ class Oracle:
             now = {name: array[t] for name, array in inputs.items()}
             new = self.step(p, **now, **states)
             new |= {f"{name}_before": now[name] for name in self.history}
+            outs = {name: new[name] for name in self.outputs}
+            new |= {name: torch.cat([states[name][1:], new[name][None]]) for name in self.delays}
             states = {name: torch.where(live, new[name], old) for name, old in states.items()}
             for name in self.outputs:
-                rows[name].append(torch.where(live, new[name], torch.zeros_like(new[name])))
+                rows[name].append(torch.where(live, outs[name], torch.zeros_like(outs[name])))
         outputs = {name: torch.stack(row[::-1] if self.backwards else row) for name, row in rows.items()}
         return outputs, {name: states[name] for name in self.states}
 
@@ -88,6 +93,7 @@ def oracle(
     others: dict[str, str] | None = None,
     backwards: bool = False,
     history: tuple[str, ...] = (),
+    delays: dict[str, int] | None = None,
     input_width: str = "d",
 ) -> Oracle:
     """An oracle with the usual defaults: input ``x`` of width d, state ``h`` of width n, output the last."""
@@ -101,4 +107,5 @@ def oracle(
         others=others or {},
         backwards=backwards,
         history=history,
+        delays=delays or {},
     )
