@@ -53,7 +53,7 @@ def load(name: str | Path, constants: Mapping[str, float] | None = None) -> Cell
         CellError: The text is wrong; the error says where.
     """
     if isinstance(name, str) and "(" in name and not exists(name):
-        return modified(name, lambda inner: load(inner, constants))
+        return modified(name, load).with_constants(constants or {})
     known = ZOO / f"{name}.cell"
     path = known if str(name) in zoo() else Path(name)
     try:

@@ -107,6 +107,7 @@ ORDER = [
     "training.updates",
     "training.windows",
     "training.loops",
+    "draft",
     "modifiers",
     "pipeline",
     "check",

@@ -34,6 +34,8 @@ _FLAGS = {"c": build.FAST, "c-portable": build.PORTABLE, "numpy": ()}
 """The back ends, and what the C compiler is told for each."""
 _ZOO = Path(__file__).resolve().parents[1] / "zoo"
 _ZOO_NAME = re.compile(r"[A-Za-z0-9_]{1,64}")
+_MODIFIED = re.compile(r"\w+\([^\n]*\)")
+"""A cell behind modifiers, ``zoneout(lstm, h=0.1)``, which no equation looks like."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def compile(
     """Compile a cell, or find what was compiled before; one kernel serves all sizes.
 
     Args:
-        cell: A `Cell`, the name of a zoo cell, the path of a ``.cell`` file, or the text of a cell.
+        cell: A `Cell`, the name of a zoo cell, with modifiers or without, the path of a ``.cell`` file, or
+            the text of a cell.
         dtype: float32 or float64.
         backend: ``c``, ``c-portable`` or ``numpy``. Without a C compiler NumPy takes over, with a warning.
         constants: Other values for the cell's constants.
@@ -158,7 +161,7 @@ def _find_text(cell: Cell | str | Path) -> _Text | None:
             return _read(_ZOO / f"{cell}.cell", cell)
     if isinstance(cell, str | Path):
         found = _read(Path(cell), str(cell))
-        if found is None and isinstance(cell, str) and "=" in cell:
+        if found is None and isinstance(cell, str) and "=" in cell and not _MODIFIED.fullmatch(cell):
             return _Text("cell", "", cell)
         return found
     return None
