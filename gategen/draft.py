@@ -7,9 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from sympy import Expr
+
 from gategen.errors import ArgumentError, UnknownName, nearest
 from gategen.language.cell import Cell
+from gategen.language.notation import substitute
 from gategen.language.parse import parse
+from gategen.language.text import expression_text
 
 _DECLARATION = re.compile(r"(\w+): ")
 
@@ -17,6 +21,10 @@ _DECLARATION = re.compile(r"(\w+): ")
 def is_number(value: object) -> bool:
     """Whether this is a finite number."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _in_code(name: str) -> str:
+    return name.replace("[", "_").rstrip("]")
 
 
 class Draft:
@@ -31,7 +39,8 @@ class Draft:
         # The left side, with [t] or without, and the right side of every equation.
         self._equations = [line.split(" = ", 1) for line in lines if not _DECLARATION.match(line)]
         self._outputs = list(cell.outputs)
-        self._taken = {name.partition("[")[0] for name in cell.variables}
+        # In generated code U_h[0] is U_h_0.
+        self._taken = {n for name in cell.variables for n in (name.partition("[")[0], _in_code(name))}
 
     @property
     def assigned(self) -> list[str]:
@@ -115,6 +124,13 @@ class Draft:
         """Put the right side of a name's equation into something."""
         equation = self._equations[self.assigned.index(name)]
         equation[1] = form.format(equation[1])
+
+    def rewrite(self, change: Callable[[str, Expr], Mapping[Expr, Expr]]) -> None:
+        """Replace parts of every right side; ``change`` gets its name and the whole, and gives the parts."""
+        bare = frozenset(e.left.signal for e in self._cell.equations if e.bare)
+        for place, equation in enumerate(self._cell.equations):
+            right = substitute(equation.right, change(equation.left.signal, equation.right))
+            self._equations[place][1] = expression_text(right, bare)
 
     def couple(self, gate: str, other: str) -> None:
         """Assign 1 - other to a gate, right behind the other."""

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from sympy import preorder_traversal
+from sympy import Add, Expr, preorder_traversal
 
 from gategen.draft import Draft, is_number
 from gategen.errors import ArgumentError, CellSyntaxError, UnknownName, nearest
 from gategen.language.cell import Cell
 from gategen.language.functions import FUNCTIONS
-from gategen.language.notation import At
+from gategen.language.notation import At, MatVec, Parameter
+from gategen.language.reductions import REDUCTIONS
 from gategen.language.shapes import Width
 
 _HARD = {"sigmoid": "hard_sigmoid", "tanh": "hard_tanh"}
@@ -149,6 +150,74 @@ def hard(cell: Cell) -> Cell:
     return draft.done()
 
 
+def layer_norm(cell: Cell, placement: str = "products", **options: str) -> Cell:
+    """Normalise over the units; Ba, Kiros, Hinton 2016, arXiv:1607.06450.
+
+    Args:
+        cell: The cell.
+        placement: ``products``: every matrix product by itself, as in the paper; ``gates``: all that goes
+            into a gate but its bias, as in TensorFlow 1; ``read``: a state where the rest of the step reads
+            it, as the paper's LSTM does with c; ``carried``: the state itself, as in TensorFlow 1.
+        options: ``state`` for the last two, by default the first state.
+    """
+    draft = Draft(cell, "layer_norm", {"placement": placement, **options})
+    draft.known(placement, ("products", "gates", "read", "carried"), "placement")
+    state = options.pop("state", next(iter(cell.states)))
+    draft.known(state, cell.states, "state")
+    if options:
+        raise TypeError(f"layer_norm has no option {next(iter(options))!r}")
+    if placement == "products":
+        draft.rewrite(
+            lambda _, right: {part: _normed(part, draft, _weight(part)) for part in _products(right)}
+        )
+    elif placement == "gates":
+        draft.rewrite(lambda name, right: {g: _gate(g, draft, name) for g in _gates(right)})
+    elif placement == "read":
+        draft.replace(rf"\b{state}\[t\]", _norm_text(f"{state}[t]", draft, state))
+    else:
+        draft.wrap(state, _norm_text("{}", draft, state))
+    return draft.done()
+
+
+def _normed(part: Expr, draft: Draft, name: str) -> Expr:
+    return REDUCTIONS["layer_norm"](part, Parameter(draft.fresh(f"g_{name}")))
+
+
+def _norm_text(inside: str, draft: Draft, name: str) -> str:
+    return f"layer_norm({inside}, {draft.fresh(f'g_{name}')}, {draft.fresh(f'b_{name}')})"
+
+
+def _products(right: Expr) -> list[MatVec]:
+    """The matrix products of an expression that no other one contains, each once."""
+    found = [right] if isinstance(right, MatVec) else [p for part in right.args for p in _products(part)]
+    return list(dict.fromkeys(found))
+
+
+def _weight(product: MatVec) -> str:
+    """A name for what belongs to a product."""
+    return str(product.args[0]).replace("[", "_").rstrip("]t_")
+
+
+def _gates(right: Expr) -> list[Expr]:
+    """The functions of an expression that a product goes into."""
+    if isinstance(right, (FUNCTIONS["sigmoid"], FUNCTIONS["tanh"])) and _products(right):
+        return [right]
+    return [gate for part in right.args for gate in _gates(part)]
+
+
+def _gate(gate: Expr, draft: Draft, name: str) -> Expr:
+    """The gate of its normalised argument; biases are added afterwards."""
+    terms = _terms(gate.args[0])
+    biases = [term for term in terms if isinstance(term, Parameter)]
+    rest = [term for term in terms if term not in biases]
+    inside = _normed(Add(*rest, evaluate=False) if len(rest) > 1 else rest[0], draft, name)
+    return gate.func(Add(inside, *biases, evaluate=False) if biases else inside)
+
+
+def _terms(node: Expr) -> list[Expr]:
+    return [term for part in node.args for term in _terms(part)] if isinstance(node, Add) else [node]
+
+
 def starting(cell: Cell, **values: float) -> Cell:
     """Let vectors of parameters start from a number: ``starting(lstm, b_f=1.0)``; Jozefowicz et al. 2015."""
     draft = Draft(cell, "starting", values)
@@ -165,7 +234,7 @@ MODIFIERS: dict[str, Callable[..., Cell]] = {
     made.__name__: made
     for made in (
         *(zoneout, expected_zoneout, dropout, padded, projected, residual, highway),
-        *(dilated, reverse, clipped, coupled, hard, starting),
+        *(dilated, reverse, clipped, coupled, hard, layer_norm, starting),
     )
 }
 """Every modifier by name."""

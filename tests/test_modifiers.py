@@ -87,6 +87,26 @@ CHANGES = {
         - h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
         + h[t] = hard_tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
     """,
+    "layer_norm(rnn)": """
+        - h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
+        + h[t] = tanh(layer_norm(W_h @ x[t], g_W_h) + layer_norm(U_h @ h[t-1], g_U_h) + b_h)
+    """,
+    "layer_norm(rnn, gates)": """
+        - h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
+        + h[t] = tanh(layer_norm(W_h @ x[t] + U_h @ h[t-1], g_h) + b_h)
+    """,
+    "layer_norm(lstm, read)": """
+        - h[t] = o * tanh(c[t])
+        + h[t] = o * tanh(layer_norm(c[t], g_c, b_c))
+    """,
+    "layer_norm(lstm, carried)": """
+        - c[t] = f * c[t-1] + i * g
+        + c[t] = layer_norm(f * c[t-1] + i * g, g_c, b_c)
+    """,
+    "layer_norm(lstm, carried, state=h)": """
+        - h[t] = o * tanh(c[t])
+        + h[t] = layer_norm(o * tanh(c[t]), g_h, b_h)
+    """,
     "starting(lstm, b_f=1)": """
         + b_f: vector = 1.0
     """,
@@ -123,7 +143,12 @@ def test_every_modifier_has_its_equations_tested() -> None:
 
 @pytest.mark.parametrize(
     ("text", "other"),
-    [("coupled(lstm, i=f)", "lstm_cifg"), ("projected(lstm)", "lstmp"), ("reverse(lstm)", "lstm_reverse")],
+    [
+        ("coupled(lstm, i=f)", "lstm_cifg"),
+        ("projected(lstm)", "lstmp"),
+        ("reverse(lstm)", "lstm_reverse"),
+        ("layer_norm(layer_norm(lstm), read)", "lstm_layer_norm"),
+    ],
 )
 def test_published_cells_come_out(text: str, other: str) -> None:
     found = gg.diff(gg.load(text), gg.load(other))
@@ -237,6 +262,7 @@ def test_every_cell_can_be_modified(name: str) -> None:
         gg.modifiers.padded(cell),
         gg.modifiers.clipped(cell, **rates),
         gg.modifiers.hard(cell),
+        gg.modifiers.layer_norm(cell, "carried"),
     ):
         assert gg.parse(str(changed), changed.name) == changed
         assert list(changed.outputs) == list(cell.outputs)
@@ -262,6 +288,9 @@ MISTAKES = [
     ("coupled(lstm, i=q)", UnknownName, "q is no gate of lstm"),
     ("starting(lstm, U_i=1)", UnknownName, "U_i is no vector of lstm"),
     ("starting(lstm, b_i=b)", ArgumentError, "b_i: is 'b'"),
+    ("layer_norm(lstm, before)", UnknownName, "before is no placement of lstm"),
+    ("layer_norm(lstm, read, state=x)", UnknownName, "x is no state of lstm"),
+    ("layer_norm(lstm, read, value=c)", CellSyntaxError, "layer_norm takes other arguments"),
     ("projected(lstm, x)", UnknownName, "x is no state of lstm"),
     ("residual(lstm, h, h)", UnknownName, "h is no input of lstm"),
     ("__import__('os').system('false')", CellSyntaxError, "neither a cell nor a modifier"),
