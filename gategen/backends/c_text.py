@@ -109,4 +109,9 @@ def _broken(line: str, hang: int) -> list[str]:
     if best is None:
         return [line]
     _, end, column = best
-    return [line[:end].rstrip(), *_broken(" " * column + line[end:].strip(), column)]
+    first, rest = line[:end].rstrip(), line[end:].strip()
+    more = _broken(" " * column + rest, column)
+    if max(map(len, more)) > WIDTH:
+        # The bracket stands too far right for what is left.
+        more = _broken(" " * hang + rest, hang)
+    return [first, *more]
