@@ -75,6 +75,10 @@ TRICKY = {
     "low_rank": "h[t] = tanh(W_h @ x[t] + A_h @ (B_h @ h[t-1]) + b_h)",
     "low_rank_input": "h[t] = tanh(A_h @ (B_h @ x[t]) + u_h * h[t-1])",
     "loop": "v = x[t]\nfor k in range(3):\n    v = tanh(U_h[k] @ v + b_h[k])\nh[t] = v + h[t-1]",
+    # The widths between the factors have the names of parameters with keys.
+    "loop_of_low_rank": (
+        "s = x[t]\nfor k in range(2):\n    s = tanh(A_s[k] @ (B_s[k] @ s + b_s[k]))\nh[t] = s + 0.5 * h[t-1]"
+    ),
     "loop_over_gates": (
         "L: constant = 2\ns = h[t-1]\n"
         "for k in range(L):\n"
