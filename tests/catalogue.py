@@ -49,7 +49,7 @@ class Published:
     Attributes:
         name: As the catalogue has it.
         zoo: The name in the zoo, if it is there.
-        entry: The name in `WRITTEN`, if it is there.
+        entry: The name in `WRITTEN`, or in `AWAITED` while something is missing.
         missing: What the language lacks, if it cannot be written.
         depth: Matrix products one behind the other from old states to new ones, as the catalogue counts them.
         linear: Whether new states are linear in old ones, as the catalogue has it.
@@ -385,6 +385,202 @@ y[t] = C_u @ u[t] - C_v @ v[t] + D_y*x[t]
     ),
 }
 
+# Texts that wait for the features that the catalogue names for them.
+AWAITED = {
+    "narx": Entry(
+        "h[t] = tanh(W_h @ x[t] + U_1 @ h[t-1] + U_2 @ h[t-2] + U_3 @ h[t-3] + b_h)",
+        states="h:n",
+        parameters="n×n: U_1 U_2 U_3; n×d: W_h; n: b_h",
+    ),
+    "dilated": Entry(
+        "s: constant = 3\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-s] + b_h)",
+        states="h:n",
+        parameters="n×n: U_h; n×d: W_h; n: b_h",
+    ),
+    "scrn": Entry(
+        """
+alpha: constant = 0.95
+s[t] = (1 - alpha)*(B_s @ x[t]) + alpha*s[t-1]
+h[t] = sigmoid(P_h @ s[t] + W_h @ x[t] + U_h @ h[t-1])
+y[t] = softmax(V_y @ h[t] + Q_y @ s[t])
+y: output
+""",
+        states="s:q, h:n",
+        parameters="q×d: B_s; n×q: P_h; o×n: V_y; o×q: Q_y; n×n: U_h; n×d: W_h",
+        letters={"n": "n_h", "d": "n_x", "q": "n_s", "o": "n_y"},
+        outputs=("y",),
+    ),
+    # Softmax over the window by its definition; tanh keeps the exponents small.
+    "lstmn": Entry(
+        """
+K: constant = 3
+h: state[n]
+v = A_x @ x[t] + A_s @ s[t-1]
+p = exp(dot(a_v, tanh(A_h @ h[t-1] + v)))
+w = p
+hs = p*h[t-1]
+cs = p*c[t-1]
+for j in range(2, K + 1):
+    p = exp(dot(a_v, tanh(A_h @ h[t-j] + v)))
+    w = w + p
+    hs = hs + p*h[t-j]
+    cs = cs + p*c[t-j]
+s[t] = hs/w
+i = sigmoid(W_i @ x[t] + U_i @ s[t] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ s[t] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ s[t] + b_o)
+g = tanh(W_g @ x[t] + U_g @ s[t] + b_g)
+c[t] = f*cs/w + i*g
+h[t] = o*tanh(c[t])
+""",
+        states="h:n, c:n, s:n",
+        parameters=(
+            "q×n: A_h A_s; q×d: A_x; q: a_v; n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o"
+        ),
+        letters={"n": "n", "d": "n_x", "q": "n_v"},
+    ),
+    # B_1 and B_2 are the two halves of the matrix whose products are added.
+    "sha_rnn": Entry(
+        """
+K: constant = 3
+h: state[n]
+y: output
+xn = layer_norm(x[t], g_0)
+i = sigmoid(W_i @ xn + U_i @ h[t-1] + b_i)
+f = sigmoid(W_f @ xn + U_f @ h[t-1] + b_f)
+g = tanh(W_g @ xn + U_g @ h[t-1] + b_g)
+c[t] = f*c[t-1] + i*g
+h[t] = sigmoid(W_o @ xn + U_o @ h[t-1] + b_o)*tanh(c[t])
+m[t] = layer_norm(h[t], g_m)
+hm = layer_norm(h[t], g_h)
+q = sigmoid(g_q)*layer_norm(A_q @ hm, g_l)*sigmoid(g_k)/sqrt(n)
+w = exp(dot(q, m[t]))
+a = w*m[t]
+for j in range(1, K):
+    p = exp(dot(q, m[t-j]))
+    w = w + p
+    a = a + p*m[t-j]
+r = hm + v_s*a/w
+y[t] = layer_norm(r, g_f) + gelu(B_1 @ layer_norm(r, g_x) + b_1) + gelu(B_2 @ layer_norm(r, g_x) + b_2)
+""",
+        states="h:n, c:n, m:n",
+        parameters=(
+            "d: g_0; n: g_m g_h g_q g_l g_k g_f g_x b_f b_g b_i b_o b_1 b_2 v_s; "
+            "n×n: A_q U_f U_g U_i U_o B_1 B_2; n×d: W_f W_g W_i W_o"
+        ),
+        letters={"n": "n", "d": "n_x"},
+        outputs=("y",),
+    ),
+    "hyper_lstm": Entry(
+        """
+c: state[n]
+j = sigmoid(Z_i @ [h[t-1], x[t]] + R_i @ hh[t-1] + b_hi)
+k = sigmoid(Z_f @ [h[t-1], x[t]] + R_f @ hh[t-1] + b_hf)
+l = sigmoid(Z_o @ [h[t-1], x[t]] + R_o @ hh[t-1] + b_ho)
+ch[t] = k*ch[t-1] + j*tanh(Z_g @ [h[t-1], x[t]] + R_g @ hh[t-1] + b_hg)
+hh[t] = l*tanh(ch[t])
+"""
+        + "".join(
+            f"""
+s_{gate} = (D_h[{y}] @ (E_h[{y}] @ hh[t] + b_eh[{y}]))*(UU[{y}] @ h[t-1])
+r_{gate} = (D_x[{y}] @ (E_x[{y}] @ hh[t] + b_ex[{y}]))*(WW[{y}] @ x[t]) + D_b[{y}] @ (E_b[{y}] @ hh[t])
+"""
+            for y, gate in enumerate("ifgo")
+        )
+        + """
+c[t] = (
+    sigmoid(layer_norm(s_f + r_f + b_0[1], g_0[1]))*c[t-1]
+    + sigmoid(layer_norm(s_i + r_i + b_0[0], g_0[0]))*tanh(layer_norm(s_g + r_g + b_0[2], g_0[2]))
+)
+h[t] = sigmoid(layer_norm(s_o + r_o + b_0[3], g_0[3]))*tanh(layer_norm(c[t], g_c))
+""",
+        states="h:n, c:n, hh:q, ch:q",
+        parameters=(
+            "q×d+n: Z_i Z_f Z_o Z_g; q×q: R_i R_f R_o R_g; q: b_hi b_hf b_ho b_hg; n: g_c; "
+            + "; ".join(
+                f"n×n: UU[{y}]; n×d: WW[{y}]; n: b_0[{y}] g_0[{y}]; "
+                f"n×h{y}: D_h[{y}]; h{y}×q: E_h[{y}]; h{y}: b_eh[{y}]; "
+                f"n×x{y}: D_x[{y}]; x{y}×q: E_x[{y}]; x{y}: b_ex[{y}]; n×b{y}: D_b[{y}]; b{y}×q: E_b[{y}]"
+                for y in range(4)
+            )
+        ),
+        letters={
+            "n": "n",
+            "d": "n_x",
+            "q": "n_hh",
+            **{f"h{y}": f"n_b_eh_{y}" for y in range(4)},
+            **{f"x{y}": f"n_b_ex_{y}" for y in range(4)},
+            **{f"b{y}": f"n_D_b_{y}" for y in range(4)},
+        },
+    ),
+    "skip_lstm": Entry(
+        """
+d_u: state[1] = 1
+c_u: state[1]
+b_p: scalar
+h: output
+uc = c_u[t-1] + min(d_u[t-1], 1 - c_u[t-1])
+u = round_ste(uc)
+i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
+f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
+o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
+g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
+cc = f*c[t-1] + i*g
+c[t] = u*cc + (1 - u)*c[t-1]
+h[t] = u*(o*tanh(cc)) + (1 - u)*h[t-1]
+d_u[t] = u*sigmoid(dot(w_p, cc) + b_p) + (1 - u)*d_u[t-1]
+c_u[t] = (1 - u)*uc
+""",
+        states="h:n, c:n, d_u:, c_u:",
+        parameters=": b_p; n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o w_p",
+    ),
+    # Four matrices each in place of one that is split.
+    "hm_lstm": Entry(
+        """
+zb: input[1]
+b_z: scalar
+slope: constant = 1.0
+h: state[n]
+i = sigmoid(U_i @ h[t-1] + z[t-1]*(V_i @ ha[t]) + zb[t]*(W_i @ x[t]) + b_i)
+f = sigmoid(U_f @ h[t-1] + z[t-1]*(V_f @ ha[t]) + zb[t]*(W_f @ x[t]) + b_f)
+o = sigmoid(U_o @ h[t-1] + z[t-1]*(V_o @ ha[t]) + zb[t]*(W_o @ x[t]) + b_o)
+g = tanh(U_g @ h[t-1] + z[t-1]*(V_g @ ha[t]) + zb[t]*(W_g @ x[t]) + b_g)
+zt = dot(w_z, h[t-1]) + z[t-1]*dot(v_z, ha[t]) + zb[t]*dot(a_z, x[t]) + b_z
+c[t] = where(z[t-1] > 0.5, i*g, where(zb[t] > 0.5, f*c[t-1] + i*g, c[t-1]))
+h[t] = where(max(z[t-1], zb[t]) > 0.5, o*tanh(c[t]), h[t-1])
+z[t] = round_ste(max(0, min(1, 0.5*(slope*zt + 1))))
+""",
+        states="h:n, c:n, z:",
+        parameters=(
+            "n×n: U_i U_f U_o U_g; n×k: V_i V_f V_o V_g; n×d: W_i W_f W_o W_g; n: b_i b_f b_o b_g w_z; "
+            "k: v_z; d: a_z; : b_z"
+        ),
+        letters={"n": "n", "k": "n_ha", "d": "n_x"},
+        outputs=("z",),
+        inputs="x:d, ha:k, zb:",
+    ),
+    # concat(h1, h2) in its two blocks.
+    "gf_rnn": Entry(
+        """
+h1: state[n]
+h2: state[n]
+g11 = sigmoid(dot(a_11, x[t]) + dot(c_11, h1[t-1]) + dot(d_11, h2[t-1]))
+g21 = sigmoid(dot(a_21, x[t]) + dot(c_21, h1[t-1]) + dot(d_21, h2[t-1]))
+h1[t] = tanh(W_1 @ x[t] + g11*(U_11 @ h1[t-1]) + g21*(U_21 @ h2[t-1]))
+g12 = sigmoid(dot(a_12, h1[t]) + dot(c_12, h1[t-1]) + dot(d_12, h2[t-1]))
+g22 = sigmoid(dot(a_22, h1[t]) + dot(c_22, h1[t-1]) + dot(d_22, h2[t-1]))
+h2[t] = tanh(V_2 @ h1[t] + g12*(U_12 @ h1[t-1]) + g22*(U_22 @ h2[t-1]))
+""",
+        states="h1:n, h2:n",
+        parameters=(
+            "d: a_11 a_21; n: a_12 a_22 c_11 c_21 c_12 c_22 d_11 d_21 d_12 d_22; "
+            "n×n: V_2 U_11 U_12 U_21 U_22; n×d: W_1"
+        ),
+        letters={"n": "n", "d": "n_x"},
+        outputs=("h2",),
+    ),
+}
+
 DELAY = Missing(
     "delay of more than one step", "h[t] = tanh(W_h @ x[t] + U_h @ h[t-2])", "h[t-2] reads 2 steps away"
 )
@@ -445,7 +641,7 @@ CATALOGUE = {
     5: Published("Echo state network", entry="echo_state_network"),
     6: Published("Leaky-integrator ESN", entry="leaky_echo_state_network", depth=2),
     7: Published("CT-RNN, explicit Euler", zoo="ct_rnn"),
-    8: Published("SCRN (structurally constrained)", missing=(SOFTMAX,)),
+    8: Published("SCRN (structurally constrained)", entry="scrn", missing=(SOFTMAX,)),
     9: Published("Clockwork RNN", missing=(TIME,)),
     10: Published("Multiplicative RNN", zoo="multiplicative_rnn", depth=2),
     11: Published("MI-RNN (multiplicative integration)", zoo="mi_rnn"),
@@ -456,8 +652,8 @@ CATALOGUE = {
     16: Published("coRNN", zoo="cornn"),
     17: Published("LEM (long expressive memory)", zoo="lem", depth=2),
     18: Published("PLRNN (piecewise linear)", entry="plrnn"),
-    19: Published("NARX RNN (order 3)", missing=(DELAY,)),
-    20: Published("Dilated RNN", missing=(DELAY,)),
+    19: Published("NARX RNN (order 3)", entry="narx", missing=(DELAY,)),
+    20: Published("Dilated RNN", entry="dilated", missing=(DELAY,)),
     21: Published("LSTM without forget gate", zoo="lstm_1997"),
     22: Published("LSTM (forget gate)", zoo="lstm"),
     23: Published("Chrono LSTM", entry="chrono_lstm"),
@@ -483,20 +679,20 @@ CATALOGUE = {
     43: Published("Nested LSTM (depth 2)", zoo="lstm_nested", depth=2),
     44: Published("ConvLSTM (with Hadamard peepholes)", missing=(CONVOLUTION,)),
     45: Published("Attention-augmented LSTM (Bahdanau)", missing=(SEQUENCE_OF_ROWS, SOFTMAX), depth=4),
-    46: Published("LSTMN (intra-attention, window K)", missing=(DELAY, DOT), depth=3),
-    47: Published("SHA-RNN core (window K)", missing=(DELAY, DOT, LAYER_NORM)),
+    46: Published("LSTMN (intra-attention, window K)", entry="lstmn", missing=(DELAY, DOT), depth=3),
+    47: Published("SHA-RNN core (window K)", entry="sha_rnn", missing=(DELAY, DOT, LAYER_NORM)),
     48: Published("Child-sum Tree-LSTM", missing=(TREE,)),
     49: Published("Binary (N-ary) Tree-LSTM", missing=(TREE,)),
     50: Published("ON-LSTM (chunk size s)", missing=(REPEAT, SOFTMAX, CUMSUM)),
-    51: Published("HyperLSTM", missing=(LAYER_NORM,), depth=3),
+    51: Published("HyperLSTM", entry="hyper_lstm", missing=(LAYER_NORM,), depth=3),
     52: Published("Phased LSTM", zoo="lstm_phased"),
     53: Published("T-LSTM (time-aware)", zoo="lstm_time_aware"),
-    54: Published("Skip LSTM", missing=(DOT,), depth=2),
+    54: Published("Skip LSTM", entry="skip_lstm", missing=(DOT,), depth=2),
     55: Published("Residual LSTM", zoo="lstm_residual", depth=2),
     56: Published("T-RNN (strongly typed)", zoo="t_rnn", depth=0, linear=True),
     57: Published("T-GRU (strongly typed)", zoo="t_gru", depth=0, linear=True),
     58: Published("T-LSTM (strongly typed)", zoo="t_lstm", depth=0, linear=True),
-    59: Published("HM-LSTM, one middle layer", missing=(DOT,)),
+    59: Published("HM-LSTM, one middle layer", entry="hm_lstm", missing=(DOT,)),
     60: Published("GRU, reset BEFORE the matvec (arXiv v3)", zoo="gru", depth=2),
     61: Published("GRU, reset AFTER the matvec (arXiv v1, cuDNN)", zoo="gru_reset_after"),
     62: Published("MGU", zoo="mgu", depth=2),
@@ -520,7 +716,7 @@ CATALOGUE = {
     80: Published("FastGRNN-LSQ (low rank)", zoo="fastgrnn_lsq", depth=2),
     81: Published("NAS cell", zoo="nas"),
     82: Published("Recurrent Highway Network (L micro-steps)", zoo="rhn", depth=3),
-    83: Published("Gated-feedback RNN (2 layers, tanh)", missing=(DOT,), depth=2),
+    83: Published("Gated-feedback RNN (2 layers, tanh)", entry="gf_rnn", missing=(DOT,), depth=2),
     84: Published("GRU-D", zoo="gru_d", depth=2),
     85: Published("GRU-ODE, Euler step", entry="gru_ode", depth=2),
     86: Published("LayerNorm GRU", missing=(SPLIT, LAYER_NORM)),

@@ -1,11 +1,12 @@
 """Published cells: the shapes that inference finds, and what becomes of all 108 of the catalogue."""
 
+import ast
 import re
 import statistics
 from importlib import import_module
 
 import pytest
-from catalogue import CATALOGUE, WRITTEN
+from catalogue import AWAITED, CATALOGUE, WRITTEN
 
 import gategen as gg
 from gategen.calculus.recurrence import recurrence
@@ -18,7 +19,7 @@ def axis(text, letters):
 
 def expected_parameters(entry):
     return {
-        name: [axis(part, entry.letters) for part in shape.strip().split("×")]
+        name: [axis(part, entry.letters) for part in shape.strip().split("×") if part]
         for shape, names in (row.split(":") for row in entry.parameters.split(";"))
         for name in names.split()
     }
@@ -64,11 +65,17 @@ def read(cell):
     return gg.load(cell.zoo) if cell.zoo else gg.parse(WRITTEN[cell.entry].text, name=cell.entry)
 
 
+def written(cell):
+    """How many equations a person writes, loops not unrolled."""
+    text = (gg.pipeline.ZOO / f"{cell.zoo}.cell").read_text() if cell.zoo else WRITTEN[cell.entry].text
+    return sum(isinstance(node, ast.Assign) for node in ast.walk(ast.parse(text)))
+
+
 def test_the_catalogue_is_whole():
     assert list(CATALOGUE) == list(range(1, 109))
     assert (len(EXPRESSIBLE), len(REFUSED)) == (74, 34)
     assert all(bool(cell.zoo) != bool(cell.entry) for cell in EXPRESSIBLE.values())
-    lines = [len(read(cell).equations) for cell in EXPRESSIBLE.values()]
+    lines = [written(cell) for cell in EXPRESSIBLE.values()]
     assert statistics.median(lines) <= 5 and max(lines) <= 16
 
 
@@ -94,3 +101,10 @@ def test_what_cannot_be_written_says_why(number):
     for missing in CATALOGUE[number].missing:
         with pytest.raises(gg.GategenError, match=re.escape(missing.error)):
             gg.parse(missing.text)
+
+
+@pytest.mark.parametrize("name", AWAITED)
+def test_what_waits_is_refused_so_far(name):
+    assert [cell.name for cell in REFUSED.values() if cell.entry == name]
+    with pytest.raises(gg.GategenError, match=r"(is|are) not supported yet"):
+        gg.parse(AWAITED[name].text, name=name)
