@@ -26,6 +26,17 @@ if TYPE_CHECKING:
     from gategen.language.functions import *  # noqa: F403
     from gategen.language.notation import Eq, signals, t, weights
     from gategen.language.parse import declare
+    from gategen.language.reductions import cumsum as cumsum
+    from gategen.language.reductions import dot as dot
+    from gategen.language.reductions import layer_norm as layer_norm
+    from gategen.language.reductions import logsumexp as logsumexp
+    from gategen.language.reductions import max as max
+    from gategen.language.reductions import mean as mean
+    from gategen.language.reductions import min as min
+    from gategen.language.reductions import norm as norm
+    from gategen.language.reductions import softmax as softmax
+    from gategen.language.reductions import sum as sum
+    from gategen.language.reductions import var as var
     from gategen.pipeline import derive, load, parse
     from gategen.runtime import cache as cache
     from gategen.runtime.compile import compile
@@ -88,13 +99,19 @@ class _Package(ModuleType):
 sys.modules[__name__].__class__ = _Package
 
 
+def _functions() -> dict[str, Any]:
+    tables = (("functions", "FUNCTIONS"), ("reductions", "REDUCTIONS"))
+    found = (getattr(import_module(f"gategen.language.{module}"), table) for module, table in tables)
+    return {name: made for table in found for name, made in table.items()}
+
+
 def _find(name: str) -> object:
     if name in _HOME:
         return getattr(import_module(f"gategen.{_HOME[name]}"), name)
     if name in _MODULES:
         return import_module(f"gategen.{_MODULES[name]}")
     # Tools probe packages for underscored names; none of them is worth importing SymPy for.
-    functions = {} if name.startswith("_") else import_module("gategen.language.functions").FUNCTIONS
+    functions = {} if name.startswith("_") else _functions()
     if name in functions:
         return functions[name]
     hint = nearest(name, [*__all__, *functions])

@@ -261,6 +261,7 @@ def _facts(cell: Cell) -> list[str]:
         "outputs": _shaped(cell.outputs),
         "parameters": _shaped(cell.parameters),
         "constants": (f"{name} = {variable.value}" for name, variable in cell.constants.items()),
+        "delays": (f"{name} {steps} steps" for name, steps in cell.delays.items() if steps > 1),
         "widths": (f"{name} of {' '.join(members)}" for name, members in cell.widths.items()),
     }
     indent = f"# {'':<11} "

@@ -16,7 +16,7 @@ from os.path import exists, isdir
 from pathlib import Path
 
 from gategen.backends import c, c_fast, latex, markdown, numpy, plan, text
-from gategen.backends.c_structs import Interface, file_name, histories
+from gategen.backends.c_structs import Interface, file_name
 from gategen.backends.index import page
 from gategen.calculus.derive import derive as derive_program
 from gategen.calculus.ir import Program
@@ -24,6 +24,7 @@ from gategen.calculus.lower import identifier
 from gategen.calculus.schedule import Schedule, schedule
 from gategen.errors import UnknownName, nearest
 from gategen.language.cell import Cell
+from gategen.language.notation import At
 from gategen.language.parse import parse as parse_text
 from gategen.language.roles import Role
 from gategen.language.source import MAX_BYTES, decoded
@@ -117,9 +118,14 @@ class Derivation:
         return self.text()
 
 
-@lru_cache(maxsize=256)
 def derive(cell: Cell) -> Derivation:
     """Derive back-propagation through time for a cell."""
+    # Equal cells may be written in another order, or by another title, and what is printed keeps that.
+    return _derived(cell, str(cell))
+
+
+@lru_cache(maxsize=256)
+def _derived(cell: Cell, _text: str) -> Derivation:
     return Derivation(cell, derive_program(cell))
 
 
@@ -153,7 +159,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
     """What running a kernel takes besides its code."""
     cell, program = derivation.cell, derivation.program
     interface = Interface(cell, program, "", "")
-    past = {shift.source.name for shift in histories(program)}
+    steps = program.begins
 
     def start(name: str) -> str:
         return interface.inputs[f"start {name}"].name
@@ -168,8 +174,8 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
                 v.name,
                 interface.inputs[v.name].name,
                 v.shape,
-                history=v.name in past,
-                start=start(v.name) if v.name in past else "",
+                steps=steps.get(v.name, 0),
+                start=start(v.name) if v.name in steps else "",
             )
             for v in cell.inputs.values()
         ),
@@ -178,6 +184,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
                 v.name,
                 v.name,
                 v.shape,
+                steps=steps[v.name],
                 initial=v.value or 0.0,
                 start=start(v.name),
                 final=interface.outputs[f"final {v.name}"].name,
@@ -206,10 +213,10 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
 
 
 def _ahead(cell: Cell) -> tuple[str, ...]:
-    """The inputs of which a step reads what comes after it, in the order in which steps run."""
+    """What a step reads of inputs that come after it, in the order in which steps run."""
     sign = -1 if cell.reverse else 1
-    offsets = cell.roles.offsets
-    return tuple(name for name in cell.inputs if any(sign * by > 0 for by in offsets.get(name, ())))
+    reads = ((name, by) for name in cell.inputs for by in sorted(cell.roles.offsets.get(name, ()), key=abs))
+    return tuple(str(At(name, by)) for name, by in reads if sign * by > 0)
 
 
 def show(cell: Cell, stage: str) -> str:

@@ -20,6 +20,7 @@ from gategen.backends import c, c_fast
 from gategen.backends.c import SUFFIX
 from gategen.backends.c_fast_function import FastInterface
 from gategen.backends.c_structs import Interface, Member, file_name
+from gategen.backends.c_text import laid_out
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
@@ -225,7 +226,7 @@ def files(cell: gg.Cell, fast: bool = False) -> dict[str, str]:
     plan, name = gg.derive(cell).schedule, file_name(cell)
     interfaces = [interface(cell, dtype, fast) for dtype in SUFFIX]
     declared = [interfaces[0].dims(), *(api.declarations() for api in interfaces)]
-    texts = {f"{name}.h": "\n\n".join(["#pragma once", "#include <stdint.h>", *declared, ""])}
+    texts = {f"{name}.h": laid_out("\n\n".join(["#pragma once", "#include <stdint.h>", *declared]))}
     return texts | {f"{name}_{SUFFIX[dtype]}.c": c_fast.source(plan, cell, dtype) for dtype in SUFFIX}
 
 

@@ -117,6 +117,76 @@ TRICKY = {
     "head_without_gradient": "h[t] = tanh(x[t] + U_h @ h[t-1])\ny[t] = floor(3 * h[t])",
     "gate_and_its_argument": "s = W_s @ x[t]\nz = sigmoid(s)\nh[t] = z + 0.5 * s + 0.5 * h[t-1]",
     "linear": "h[t] = a_h * h[t-1] + W_h @ x[t]",
+    "delays": "h[t] = tanh(W_h @ x[t] + U_h[0] @ h[t-1] + U_h[1] @ h[t-3] + 0.3 * h[t-2] * x[t])",
+    "only_a_long_delay": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-2] + b_h)",
+    "delays_of_two_states": (
+        "c[t] = 0.5 * c[t-4] + tanh(W_c @ x[t] + U_c @ h[t-1])\nz = sigmoid(V_z @ c[t-1] + x[t])\n"
+        "h[t] = z * h[t-2] + (1 - z) * c[t]"
+    ),
+    "long_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t-3] + x[t-1] * h[t-1]) + 0.5 * x[t-2]",
+    "long_next_inputs": "x: input\nh[t] = tanh(W_h @ x[t+2] + V_h @ x[t-2] + U_h @ h[t-1]) * x[t+1]",
+    "only_long_past_input": "x: input\nh[t] = tanh(W_h @ x[t-2] + U_h @ h[t-1])",
+    "right_to_left_delays": "h[t] = tanh(W_h @ x[t] + U_h @ h[t+3] + b_h) + 0.5 * h[t+1] * tanh(h[t+2])",
+    "right_to_left_long_inputs": (
+        "h[t] = tanh(W_h @ x[t+3] + x[t-2] + x[t] * x[t+1] + U_h @ h[t+1]) - 0.1 * h[t+2]"
+    ),
+    "right_to_left_past_inputs": "h[t] = tanh(W_h @ x[t] + V_h @ x[t+4] + x[t+1] * h[t+2]) + 0.5 * x[t+2]",
+    "delayed_heads": (
+        "h[t] = tanh(W_h @ x[t] + U_h @ h[t-1])\ny[t] = V_y @ h[t-2] + sigmoid(V_p @ h[t-3]) * h[t-3]"
+    ),
+    "right_to_left_delayed_heads": (
+        "h[t] = tanh(W_h @ x[t] + U_h @ h[t+1])\ny[t] = V_y @ h[t+3] + sigmoid(V_p @ h[t+2]) * h[t+2]"
+    ),
+    "delays_in_one_product": "h[t] = tanh(W_h @ [x[t], x[t-2], h[t-1], h[t-3]] + b_h)",
+    "delayed_scalar": "s: input[1]\nq[t] = 0.9 * q[t-2] + s[t-2]\nh[t] = tanh(W_h @ x[t] + q[t-1] * h[t-2])",
+    "delayed_start": "h: state[n] = 0.75\nh[t] = 0.5 * h[t-3] + tanh(U_h @ h[t-2] + x[t])",
+    "delay_by_a_constant": (
+        "d: constant = 2\nh[t] = tanh(W_h @ x[t] + U_h @ h[t-d] + 0.5 * h[t-2*d] + x[t-d+1])"
+    ),
+    "longer_than_any_sequence": "h[t] = tanh(W_h @ x[t] + U_h @ h[t-20]) + 0.1 * x[t-17] * h[t-1]",
+    "delay_without_effect": "q = 0 * h[t-5]\nh[t] = tanh(W_h @ x[t] + h[t-1]) + where(h[t-3] > 0, 1, 0)",
+    "sums": "s = sum(W_s @ x[t] + U_s @ h[t-1])\nh[t] = tanh(s * x[t] + h[t-1]) + mean(h[t-1] * x[t]) * b_h",
+    "sums_of_functions": (
+        "s = sum(exp(-x[t]**2)) + mean(tanh(h[t-1]))\n"
+        "h[t] = tanh(U_h @ h[t-1] + s * x[t]) / (1 + sum(abs(h[t-1])))"
+    ),
+    # Nothing in the sum of a number over the units is a vector.
+    "sum_of_a_number": (
+        "alpha: scalar\ns = 0.1 * sum(alpha * h[t-1] + alpha)\n"
+        "m[t] = 0.3 * m[t-1] + 0.05 * sum(x[t] + m[t-1] + b_m)\n"
+        "h[t] = tanh(s + U_h @ x[t] + m[t])"
+    ),
+    "scalar_of_vectors": (
+        "i = dot(a_i, x[t]) + max(h[t-1])\nm[t] = max(m[t-1] - 1, i)\n"
+        "h[t] = exp(i - m[t]) * tanh(W_h @ x[t]) + 0.5 * h[t-1] * exp(m[t-1] - 1 - m[t])"
+    ),
+    "dots": "h[t] = (W_h @ x[t] + dot(x[t] * 2, b_x) * h[t-1]) / (2 + dot(h[t-1], h[t-1]))",
+    "normed": (
+        "k = W_k @ x[t] + U_k @ h[t-1]\nh[t] = k / (1 + norm(k)) + 0.5 * h[t-1] * norm(x[t]) + var(h[t-1])"
+    ),
+    "norm_of_zero": "h[t] = norm(relu(-1 - x[t]**2)) * x[t] + tanh(U_h @ h[t-1] + x[t])",
+    "extremes": "h[t] = tanh(W_h @ x[t] + max(h[t-1]) * x[t]) - 0.5 * min(x[t] * h[t-1]) + max(b_h)",
+    "ties": "g = clip(x[t], -0.2, 0.2)\nh[t] = tanh(U_h @ h[t-1]) + max(g) * x[t] - min(g) * h[t-1]",
+    "softmaxes": (
+        "a = softmax(V_a @ x[t] + R_a @ h[t-1] + b_a)\n"
+        "h[t] = tanh(V_h @ a) + 0.1 * h[t-1] * logsumexp(tanh(U_h @ h[t-1]))"
+    ),
+    "running_sums": (
+        "m = cumsum(softmax(W_m @ x[t] + U_m @ h[t-1]))\nh[t] = m * h[t-1] + (1 - m) * cumsum(x[t])"
+    ),
+    "layer_norms": (
+        "a = layer_norm(W_a @ x[t], g_w) + layer_norm(U_a @ h[t-1], g_u) + b_a\n"
+        "c[t] = sigmoid(a) * c[t-1] + tanh(W_c @ x[t])\nh[t] = tanh(layer_norm(c[t], g_c, b_c))"
+    ),
+    "layer_norm_of_inputs": (
+        "u: input\nh[t] = tanh(V_h @ u[t] + W_h @ layer_norm(x[t]) + U_h @ h[t-1])\n"
+        "y[t] = V_y @ layer_norm(h[t], 2, b_y)"
+    ),
+    "reduced_parameters": (
+        "s = softmax(b_s)\nh[t] = s * tanh(W_h @ x[t]) + layer_norm(b_h) * h[t-1] / norm(b_h) + mean(g_s * s)"
+    ),
+    "reduction_right_to_left": "h[t] = softmax(x[t-1] + U_h @ h[t+1]) * mean(h[t+1]) + cumsum(x[t])",
+    "size_with_the_name_of_its_state": "h: state[h]\nh[t] = tanh(layer_norm(x[t] + h[t-1]) + U_h @ h[t-1])",
 }
 
 ALL = (*gg.pipeline.zoo(), *TRICKY)

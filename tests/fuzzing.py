@@ -16,6 +16,8 @@ OTHERS = [
     "L: constant = 3\ns = W_s @ x[t]\nfor k in range(L):\n    s = tanh(U_s[k] @ s + h[t-1])\nh[t] = s\n",
     "dt: constant = 0.1\ntau: vector[n] = 1.0\nh: state[n] = 0.5\nh[t] = h[t-1] + dt / tau * x[t]\n",
     "M_h: frozen[n, n]\nx: input[1]\ny: output\nh[t] = where(x[t] > 0, M_h @ h[t-1], 0)\ny[t] = h[t]**2\n",
+    "d: constant = 2\nh[t] = tanh(U_h @ h[t-d] + x[t-d+1])\nc[t] = c[t-3] * h[t] + c[t-d-2] + x[t-4]\n",
+    "a: scalar\ns = dot(x[t], v_s) + a\nh[t] = layer_norm(s * x[t], g_h) + softmax(h[t-1]) * max(h[t-1])\n",
     "A_s = exp(W_a) * 2\nif 1 > 0:\n    z[t] = clip(A_s @ [x[t], x[t-1]], -1, 1)\nh[t] = z[t] if 1 else 0\n",
 ]
 
@@ -30,6 +32,9 @@ WORDS = [
         "[t]",
         "[t-1]",
         "[t+1]",
+        "[t-4]",
+        "[t+20]",
+        "t-9999",
         "h[t-1]",
         "x[t]",
         "tanh(",
@@ -93,6 +98,9 @@ WORDS = [
         "eval",
         "where(",
         "max(",
+        "sum(",
+        "softmax(",
+        "layer_norm(",
         "concat(",
         "sqrt(",
         "x < 0",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.calculus.interpret import BackwardRun, ForwardRun, backward, forward
-from gategen.calculus.ir import Kind, Program, Shift
+from gategen.calculus.ir import Kind, Program
 from gategen.calculus.schedule import Schedule
 
 Array = NDArray[Any]
@@ -25,7 +25,8 @@ class Problem:
         sizes: ``T``, ``B`` and every width.
         inputs: (T, B, width) each.
         params: Trainable and frozen values.
-        initial: (B, width) for states and for inputs with a history.
+        initial: (B, width) for states and for inputs with a history, (k, B, width) for what is read k > 1
+            steps back.
         lengths: (B,) integers, or None.
         d_outputs: Gradients of the outputs.
         d_final: Gradients of the final states.
@@ -44,7 +45,7 @@ def problem(
     program: Program,
     T: int = 4,
     B: int = 3,
-    widths: Sequence[int] = (2, 3, 5),
+    widths: Sequence[int] = (3, 2, 5),
     lengths: Sequence[int] | None = None,
     padding: float = 0.0,
     seed: int = 0,
@@ -76,17 +77,19 @@ def problem(
         made[past] = padding
         return made
 
-    states = [carry.state for carry in program.carries]
-    moved = [node.source for node in program.step if isinstance(node, Shift) and program.history(node)]
+    def row(name: str, scale: float) -> Array:
+        steps, width = program.begins[name], program.values[name].width.evaluate(sizes)
+        return random(scale, *([steps] if steps > 1 else []), B, width)
+
     weights = [v for v in program.parameters if v.kind in (Kind.PARAMETER, Kind.FROZEN)]
     made = Problem(
         sizes,
         {v.name: plane(v.width.evaluate(sizes)) for v in program.inputs},
         {v.shown: random(0.5, *[width.evaluate(sizes) for width in v.shape]) for v in weights},
-        {v.name: random(0.5, B, v.width.evaluate(sizes)) for v in (*states, *moved)},
+        {name: row(name, 0.5) for name in program.begins},
         ends,
         {v.name: plane(v.width.evaluate(sizes)) for v in program.outputs},
-        {v.name: random(1.0, B, v.width.evaluate(sizes)) for v in states},
+        {carry.state.name: row(carry.state.name, 1.0) for carry in program.carries},
     )
     for group in (made.inputs, made.params, made.initial, made.d_outputs, made.d_final):
         for array in group.values():

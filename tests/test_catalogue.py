@@ -6,9 +6,10 @@ import statistics
 from importlib import import_module
 
 import pytest
-from catalogue import AWAITED, CATALOGUE, WRITTEN
+from catalogue import CATALOGUE, WRITTEN
 
 import gategen as gg
+from gategen.calculus.problem import Setting
 from gategen.calculus.recurrence import recurrence
 
 
@@ -59,6 +60,10 @@ REFUSED = {number: cell for number, cell in CATALOGUE.items() if cell.missing}
 ONLY_HERE = {number: cell.entry for number, cell in EXPRESSIBLE.items() if cell.entry}
 # Three quarters of a certificate's time go into compiling; these have what no cell of the zoo has.
 COMPILED = ("plrnn", "zoneout_lstm", "lru")
+# Layer norm makes plus and minus one of any two units and zero of one, so that rounding is all there is to
+# compare in their gradients. These are compared where there are more units.
+NORMED = ("sha_rnn", "hyper_lstm")
+WIDE = Setting(3, 2, (4, 5, 3), lengths=(3, 2))
 
 
 def read(cell):
@@ -73,7 +78,7 @@ def written(cell):
 
 def test_the_catalogue_is_whole():
     assert list(CATALOGUE) == list(range(1, 109))
-    assert (len(EXPRESSIBLE), len(REFUSED)) == (74, 34)
+    assert (len(EXPRESSIBLE), len(REFUSED)) == (83, 25)
     assert all(bool(cell.zoo) != bool(cell.entry) for cell in EXPRESSIBLE.values())
     lines = [written(cell) for cell in EXPRESSIBLE.values()]
     assert statistics.median(lines) <= 5 and max(lines) <= 16
@@ -92,6 +97,8 @@ def test_what_can_be_written_is_derived(number):
 def test_what_can_be_written_is_certified(name, monkeypatch):
     if name not in COMPILED:
         monkeypatch.setattr(import_module("gategen.check"), "BACK_ENDS", ("numpy",))
+    if name in NORMED:
+        monkeypatch.setattr(import_module("gategen.check"), "SETTINGS", (WIDE,))
     certificate = gg.check(gg.parse(WRITTEN[name].text, name=name))
     assert certificate.passed and not certificate.left_out
 
@@ -101,10 +108,3 @@ def test_what_cannot_be_written_says_why(number):
     for missing in CATALOGUE[number].missing:
         with pytest.raises(gg.GategenError, match=re.escape(missing.error)):
             gg.parse(missing.text)
-
-
-@pytest.mark.parametrize("name", AWAITED)
-def test_what_waits_is_refused_so_far(name):
-    assert [cell.name for cell in REFUSED.values() if cell.entry == name]
-    with pytest.raises(gg.GategenError, match=r"(is|are) not supported yet"):
-        gg.parse(AWAITED[name].text, name=name)

@@ -21,16 +21,17 @@ from gategen.check import BACK_ENDS, DTYPES, NOT_RUN, Certificate, CheckRow
 from gategen.cli import main
 from gategen.language.functions import FUNCTIONS
 from gategen.pipeline import Derivation
-from gategen.runtime import engines
+from gategen.runtime.engines import CEngine
+from gategen.runtime.numpy_engine import NumpyEngine
 
 ENGINES = [f"{backend} {dtype}" for backend in BACK_ENDS for dtype in DTYPES]
 
 
 @pytest.fixture(autouse=True)
 def no_memory() -> Iterator[None]:
-    gg.derive.cache_clear()
+    gg.pipeline._derived.cache_clear()
     yield
-    gg.derive.cache_clear()
+    gg.pipeline._derived.cache_clear()
 
 
 def failed(certificate: Certificate) -> set[tuple[str, str]]:
@@ -159,9 +160,8 @@ def test_a_pass_that_loses_something_is_caught(monkeypatch: pytest.MonkeyPatch) 
     assert "schedule after lossy" in {test for test, _ in failed(gg.check("lstm"))}
 
 
-@pytest.mark.parametrize("back_end", ["NumpyEngine", "CEngine"])
-def test_a_back_end_that_is_off_is_caught(monkeypatch: pytest.MonkeyPatch, back_end: str) -> None:
-    engine = getattr(engines, back_end)
+@pytest.mark.parametrize("engine", [NumpyEngine, CEngine])
+def test_a_back_end_that_is_off_is_caught(monkeypatch: pytest.MonkeyPatch, engine: Any) -> None:
     backward = engine.backward
 
     def wrong(self: Any, *arguments: Any) -> Any:
@@ -170,19 +170,19 @@ def test_a_back_end_that_is_off_is_caught(monkeypatch: pytest.MonkeyPatch, back_
         return slopes
 
     monkeypatch.setattr(engine, "backward", wrong)
-    tests = ENGINES[:2] if back_end == "NumpyEngine" else ENGINES[2:]
+    tests = ENGINES[:2] if engine is NumpyEngine else ENGINES[2:]
     assert failed(gg.check("rnn")) == {(test, "d params U_h") for test in tests}
 
 
 def test_padding_that_leaks_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    forward = engines.NumpyEngine.forward
+    forward = NumpyEngine.forward
 
     def leaky(self: Any, call: Any, *rest: Any) -> Any:
         result = forward(self, call, *rest)
         result[0]["h"] += 0 * call.inputs["x"].sum()
         return result
 
-    monkeypatch.setattr(engines.NumpyEngine, "forward", leaky)
+    monkeypatch.setattr(NumpyEngine, "forward", leaky)
     assert failed(gg.check("rnn")) == {("NaN in the padding", engine) for engine in ENGINES[:2]}
 
 

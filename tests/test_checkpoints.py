@@ -16,7 +16,9 @@ from gategen.runtime.kernel import Kernel
 
 CELLS = (
     *("lstm", "gru", "lstmp", "jordan", "lstm_reverse", "past_input", "past_input_in_a_product", "heads"),
-    *("derived_matrix", "hidden_state", "lstm_peephole"),
+    *("derived_matrix", "hidden_state", "lstm_peephole", "delays_of_two_states", "long_past_inputs"),
+    *("longer_than_any_sequence", "right_to_left_delays", "right_to_left_past_inputs"),
+    *("layer_norms", "running_sums"),
 )
 LENGTHS = {None: None, "lengths": (40, 0, 17, 39, 1)}
 

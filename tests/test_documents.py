@@ -19,15 +19,16 @@ from jinja2 import meta
 
 from gategen.backends import cost, latex, latex_text, markdown, text
 from gategen.backends.document import document
-from gategen.backends.formula import Chain, Diagonal, Identity, Total
+from gategen.backends.formula import Chain, Diagonal, Identity, Ones, OverUnits, Running, Total, Transposed
 from gategen.backends.render import FOLDERS, environment
 from gategen.backends.view import View
 from gategen.backends.walkthrough import Walkthrough
 from gategen.calculus.derive import derive
-from gategen.calculus.ir import Shift
+from gategen.calculus.ir import Kind, Shift
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.parse import parse
+from gategen.language.reductions import Reduction
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = sorted((ROOT / "gategen" / "zoo").glob("*.cell"))
@@ -308,8 +309,8 @@ documentclass usepackage setlength textwidth oddsidemargin textheight topmargin 
 emergencystretch renewcommand arraystretch newcommand ruled par hline allowdisplaybreaks begin end
 LARGE section subsection emph delta top odot ldots operatorname mathbf mathrm mathrel partial nabla
 ell sigma tanh exp log sin cos max min quad tag frac tfrac sum textstyle times boldsymbol mathit
-prime left right lvert rvert text ge le ne cdot sqrt textbackslash textasciitilde textasciicircum
-textless textgreater textbar char ss L alpha xi zeta nu beta gamma tau theta
+prime left right lvert rvert lVert rVert langle rangle text ge le ne cdot sqrt textbackslash
+textasciitilde textasciicircum textless textgreater textbar char ss L alpha xi zeta nu beta gamma tau theta
 """,
     )
 )
@@ -443,6 +444,16 @@ _FUNCTIONS = {
 }
 
 
+_REDUCTIONS = {"max": np.max, "cumsum": np.cumsum}
+
+
+def chained(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A product of matrices, columns, rows (matrices of one row) and numbers."""
+    if not a.ndim or not b.ndim:
+        return a * b
+    return a[:, None] @ b if a.ndim == 1 else a @ b
+
+
 class Numbers:
     """Puts numbers into the formulas of a walkthrough."""
 
@@ -455,11 +466,14 @@ class Numbers:
             *walk.program.inputs,
             *moved,
             *walk.program.parameters,
-            *(c.past for c in walk.program.carries),
+            *(past.value for _, past in walk.program.pasts.values()),
         ]
         shapes = {value.name: [width.evaluate(sizes) for width in value.shape] for value in known}
         self.values = {name: random.normal(size=shape) for name, shape in shapes.items()}
         self.values |= {name: np.array(number) for name, number in walk.program.constants.items()}
+        for value in walk.program.parameters:
+            if value.kind is Kind.SIZE:
+                self.values[value.name] = np.array(float(sizes[value.shown]))
         self.size = len(self.values[past])
         self.totals: dict[sympy.Expr, np.ndarray] = {}
         for value in known:
@@ -484,8 +498,18 @@ class Numbers:
                 return np.eye(self.size)
             case Diagonal():
                 return np.diag(self(node.args[0]))
+            case Ones():
+                return np.ones(self.size)
+            case Running():
+                return np.tril(np.ones((self.size, self.size)))
+            case Transposed():
+                return self(node.args[0])[None, :]
+            case OverUnits():
+                return np.array(self(node.args[0]).sum())
+            case Reduction():
+                return _REDUCTIONS[node.row.name](self(node.args[0]))
             case Chain():
-                return functools.reduce(lambda a, b: a @ b if a.ndim else a * b, map(self, node.args))
+                return functools.reduce(chained, map(self, node.args))
             case ElementWise():
                 return _FUNCTIONS[node.row.name](*map(self, node.args))
         operation = {sympy.Add: np.add, sympy.Mul: np.multiply, sympy.Pow: np.power}[node.func]
@@ -495,11 +519,11 @@ class Numbers:
 @pytest.mark.parametrize("path", ZOO, ids=lambda path: path.stem)
 def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
     walk = walkthrough(path.read_text(encoding="utf-8"))
-    for carry in walk.program.carries:
-        numbers = Numbers(walk, carry.past.name)
+    for past in walk.program.pasts:
+        numbers = Numbers(walk, past)
         numbers.run()
         # Auxiliary derivatives stand below the lines that use them, and the last first.
-        waiting = walk.jacobian(carry.past)
+        waiting = walk.jacobian(walk.program.values[past])
         while waiting:
             ready = [
                 line for line in waiting if all(total in numbers.totals for total in line.right.atoms(Total))
@@ -509,8 +533,8 @@ def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
                 numbers.totals[line.left] = numbers(line.right)
             waiting = [line for line in waiting if line not in ready]
         for other in walk.program.carries:
-            found = numbers.totals.get(Total(other.state.symbol, carry.past.symbol))
-            expected = differences(walk, carry.past.name, other.state.name)
+            found = numbers.totals.get(Total(other.state.symbol, walk.program.values[past].symbol))
+            expected = differences(walk, past, other.state.name)
             if found is None:
                 assert not expected.any()
             else:

@@ -76,3 +76,12 @@ def test_lines_end_the_same_way_everywhere(files: dict[str, str]) -> None:
     for name, text in files.items():
         assert text.endswith("\n") and not text.endswith("\n\n") and "\r" not in text, name
         assert not re.search(r"[ \t]+$", text, re.MULTILINE), name
+
+
+def test_equal_cells_keep_the_order_in_which_they_are_written() -> None:
+    one, other = (
+        gg.parse(f"h[t] = tanh({text})", "cell") for text in ("W @ x[t] + h[t-1]", "h[t-1] + W @ x[t]")
+    )
+    assert one == other
+    assert "W @ x[t] + h[t-1]" in gg.pipeline.artefacts(one)["cell_f32.c"]
+    assert "h[t-1] + W @ x[t]" in gg.pipeline.artefacts(other)["cell_f32.c"]

@@ -40,7 +40,7 @@ MANIFEST = Manifest(
     dtype="float64",
     backend="c-portable",
     widths={"n_x": ("x",), "n_h": ("h", "M", "b")},
-    inputs=(InputSpec("x", "x", (N_X,), history=True, start="x_initial"), InputSpec("g", "g", ())),
+    inputs=(InputSpec("x", "x", (N_X,), steps=1, start="x_initial"), InputSpec("g", "g", ())),
     states=(StateSpec("h", "h", (N_H,), initial=0.5, start="h_initial", final="h_final"),),
     outputs=(ArraySpec("h", "h", (N_H,)),),
     parameters=(

@@ -132,10 +132,12 @@ class Answers:
         """What the adjoint reads of the forward pass, by step."""
         given, tape, program = self.given, self.run.tape, self.plan.program
         planes = {**given.inputs, **tape}
-        for carry in program.carries:
-            start, plane = given.initial[carry.state.name][None], tape[carry.state.name]
-            whole = [plane[1:], start] if program.reverse else [start, plane[:-1]]
-            planes[carry.past.name] = np.concatenate(whole)
+        for name, (carry, past) in program.pasts.items():
+            plane, by = tape[carry.state.name], past.delay
+            start = given.initial[carry.state.name].reshape(-1, *plane.shape[1:])
+            whole = np.concatenate([plane, start] if program.reverse else [start, plane])
+            first = by if program.reverse else carry.delay - by
+            planes[name] = whole[first : first + len(plane)]
         return planes
 
     def error(self, program: Program, more: Mapping[str, Array] | None = None) -> float:

@@ -223,7 +223,7 @@ def test_extreme_values_do_not_warn() -> None:
     plan, _, module = module_of(
         "h[t] = sigmoid(x[t]) * h[t-1] + softplus(x[t]) + silu(x[t]) + exp(x[t]) / x[t]"
     )
-    given = problem(plan.program, T=6, B=1)
+    given = problem(plan.program, T=6, B=1, widths=(2,))
     given.inputs["x"] = np.array([1e4, -1e4, np.inf, -np.inf, 0, np.nan])[:, None, None] * np.ones((6, 1, 2))
     outputs, _, _ = run(module, given)[0]
     expected = np.array([1e4, -1e4, np.inf, -np.inf, 0, np.nan])

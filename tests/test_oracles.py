@@ -37,7 +37,7 @@ def test_padded_is_each_sequence_alone(name):
     padded = solve(oracle, given).arrays
     params = as_tensors(given.params)
     for row, length in enumerate(PADDED):
-        initial = {key: torch.tensor(array[row : row + 1]) for key, array in given.initial.items()}
+        initial = {key: torch.tensor(array[..., row : row + 1, :]) for key, array in given.initial.items()}
         if length == 0:
             final = initial
         else:
@@ -48,7 +48,9 @@ def test_padded_is_each_sequence_alone(name):
                     padded[f"output {key}"][:length, row], array.detach()[:, 0], rtol=1e-12
                 )
         for key, array in final.items():
-            np.testing.assert_allclose(padded[f"final {key}"][row], array.detach()[0], rtol=1e-12)
+            np.testing.assert_allclose(
+                padded[f"final {key}"][..., row, :], array.detach()[..., 0, :], rtol=1e-12
+            )
         for key in given.d_outputs:
             assert not padded[f"output {key}"][length:, row].any()
 

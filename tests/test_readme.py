@@ -35,6 +35,7 @@ def test_the_python_code_runs() -> None:
     assert isinstance(run, gg.runtime.kernel.Run) and run.outputs["h"].shape == (100, 16, 128)
     assert isinstance(y, np.ndarray) and y.shape == (128,)
     assert isinstance(names["minimal"], gg.Cell)
+    assert names["dilated"].delays == {"h": 8}  # type: ignore[attr-defined]
 
 
 def test_every_command_exists() -> None:

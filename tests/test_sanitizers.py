@@ -18,6 +18,9 @@ SANITIZED = (*COMPILER, "-fsanitize=address,undefined")
 MORE = (
     *("past_input", "both_inputs", "right_to_left_shifted", "scalars", "derived_product", "derived_matrix"),
     *("scalar_state", "heads", "low_rank", "loop", "concatenation", "frozen", "hidden_state", "copied_input"),
+    *("delays_of_two_states", "long_past_inputs", "right_to_left_delays", "right_to_left_delayed_heads"),
+    *("longer_than_any_sequence", "right_to_left_past_inputs", "delayed_heads"),
+    *("extremes", "layer_norms", "running_sums"),
 )
 HALVES = {"zoo": gg.pipeline.zoo(), "more": MORE}
 
@@ -54,6 +57,8 @@ def test_nothing_is_out_of_bounds_or_undefined(names: str, tmp_path: Path) -> No
 RACING = (
     *("lstm", "gru", "lstm_peephole", "lstmp", "jordan", "both_inputs", "right_to_left_shifted", "heads"),
     *("derived_product", "derived_matrix", "concatenated_scalar", "scalar_state"),
+    *("delays_of_two_states", "right_to_left_past_inputs", "right_to_left_delayed_heads"),
+    *("layer_norms", "running_sums", "extremes", "sum_of_a_number"),
 )
 
 

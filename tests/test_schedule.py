@@ -9,11 +9,11 @@ from itertools import pairwise
 import cells
 import pytest
 
+from gategen.calculus.invariants import MalformedProgram
 from gategen.calculus.ir import (
     Contract,
     Island,
     Kind,
-    MalformedProgram,
     Node,
     OuterRows,
     Product,
@@ -99,7 +99,7 @@ def test_products_run_where_they_should(name: str) -> None:
 def test_hoist_leaves_products_with_states_in_the_loop_for_every_cell() -> None:
     for name in cells.ALL:
         forward = hoist(naive(cells.program(name))).forward
-        bound = {carry.past.name for carry in cells.program(name).carries}
+        bound = set(cells.program(name).pasts)
         for node in flatten((*forward.before, *forward.loop)):
             read = {value.name for value in cells.program(name).reads(node)}
             if read & bound:

@@ -27,6 +27,11 @@ y[t] = V @ h[t]
 h: output
 y: output
 """
+DELAYS = """
+x: input[d]
+c[t] = tanh(W @ x[t] + V @ x[t-3] + U @ c[t-4])
+h[t] = c[t-1] * h[t-2] + c[t] + A @ x[t-1]
+"""
 LATER = """
 x: input[d]
 h[t] = tanh(W @ x[t] + Q @ x[t+1] + U @ h[t-1])
@@ -35,9 +40,11 @@ CELLS = {
     "lstm": "lstm",
     "gru": "gru",
     "lstm_peephole": "lstm_peephole",
+    "lstm_layer_norm": "lstm_layer_norm",
     "head": HEAD,
     "history": HISTORY,
     "two": TWO,
+    "delays": DELAYS,
 }
 BACKENDS = ["c", "c-portable", "numpy"]
 

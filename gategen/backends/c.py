@@ -30,6 +30,8 @@ Routines = Mapping[str, tuple[str, ...]]
 ROUTINES: Routines = {
     "take": (),
     "begin": ("take",),
+    "ahead": ("take",),
+    "arrive": ("take",),
     "clear": (),
     "gradient": ("take", "clear"),
     "copy": (),
@@ -42,8 +44,13 @@ ROUTINES: Routines = {
     "shift": (),
     "first": (),
     "hold": (),
+    "reach": (),
     "advance": (),
+    "last": (),
+    "depart": (),
     "emit": (),
+    "extreme": (),
+    "scan": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

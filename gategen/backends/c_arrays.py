@@ -11,13 +11,13 @@ from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import offset, product
-from gategen.calculus.ir import Carry, Kind, Program, Value
+from gategen.calculus.ir import Kind, Program, Value
 from gategen.calculus.storage import Home, Placement
 from gategen.language.shapes import Shape, Width
 
 _AUTHOR = (Kind.INPUT, Kind.STATE, Kind.PARAMETER, Kind.FROZEN, Kind.CONSTANT, Kind.SIZE, Kind.DERIVED)
 _ARGUMENTS = {"dims", "params", "inputs", "outputs", "d_params", "d_inputs", "d_outputs", "tape", "work"}
-_OURS: tuple[str, ...] = ("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j")
+_OURS: tuple[str, ...] = ("T", "B", "rest", "keep", "lengths", "row", "t", "b", "j", "early")
 """Words of ours that an author's name may push aside."""
 
 
@@ -32,9 +32,11 @@ class Arrays:
         taped: Values that have a plane on the tape.
         counts: What was taken from the workspace so far: numbers of elements with the arrays' names.
         base: Where each value's array begins: a plane, a step buffer, or a timeless array.
-        starts: Where each state (and input with a history) begins, by its name.
+        starts: Where each state (and input with a history) begins, by its name: what it is some steps
+            before the first one, in the order of time.
         names: What each value is called in C.
         ours: What each word of ours is called in C.
+        depths: How many steps of an array are there at once, for those that go round in a ring.
     """
 
     program: Program
@@ -54,7 +56,7 @@ class Arrays:
         for value in sorted(values, key=lambda value: value.kind not in _AUTHOR):
             self.names[value.name] = self.new(value.name)
         self.ours = {word: self.new(word) for word in self.words}
-        self.carries: dict[str, Carry] = {carry.past.name: carry for carry in self.program.carries}
+        self.depths = {carry.state.name: carry.delay + 1 for carry in self.program.carries}
 
     def new(self, wanted: str) -> str:
         """A fresh name; it gives way with a suffix."""
@@ -105,38 +107,68 @@ class Arrays:
         if self.home(value) is not Home.RING:
             return t
         ring = "0"
-        if value.kind is Kind.STATE:
-            ring = f"{t if t.isidentifier() or t.isdigit() else f'({t})'} % 2"
+        if value.name in self.depths:
+            ring = f"{t if t.isidentifier() or t.isdigit() else f'({t})'} % {self.depths[value.name]}"
         return f"{self.ours['keep']} ? {t} : {ring}" if value.name in self.taped else ring
 
     def step(self, value: Value) -> str:
         """A pointer to the (B, width) array of step ``t``."""
         base, t = self.base.get(value.name, ""), self.ours["t"]
         if value.kind is Kind.PAST:
-            carry = self.carries[value.name]
-            first = f"{t} == {self.ours['T']} - 1" if self.program.reverse else f"{t} == 0"
-            earlier = f"{t} + 1" if self.program.reverse else f"{t} - 1"
-            begin = self.at(self.base[carry.state.name], self.slot(carry.state, earlier), value)
-            return f"{first} ? {self.starts[carry.state.name]} : {begin}"
+            state, first, earlier, steps = self.earlier(value)
+            begin = self.at(self.base[state.name], self.slot(state, earlier), value)
+            return f"{first} ? {self.at(self.starts[state.name], steps, value)} : {begin}"
         if value.kind is Kind.SEED:
             return f"{base} ? {self.at(base, t, value)} : {self.starts[value.name]}"
         if self.home(value) is Home.STEP:
             return base
-        return self.at(base, self.slot(value, t), value)
+        return self.step_at(value, t)
+
+    def step_at(self, value: Value, t: str) -> str:
+        """A pointer to any step of a value that has a plane or a ring."""
+        return self.at(self.base.get(value.name, ""), self.slot(value, t), value)
+
+    def earlier(self, value: Value) -> tuple[Value, str, str, str]:
+        """What step ``t`` of a past state is.
+
+        Returns:
+            The state, the condition that the step is before the first one, the step itself, and by how many
+            steps its place before the first one lies behind the start.
+        """
+        carry, past = self.program.pasts[value.name]
+        t, T, delay = self.ours["t"], self.ours["T"], past.delay
+        if self.program.reverse:
+            first = f"{t} == {T} - 1" if delay == 1 else f"{t} >= {T} - {delay}"
+            return carry.state, first, f"{t} + {delay}", "0" if delay == 1 else f"{t} + {delay} - {T}"
+        first = f"{t} == 0" if delay == 1 else f"{t} < {delay}"
+        behind = carry.delay - delay
+        steps = str(behind) if delay == 1 else f"{t} + {behind}" if behind else t
+        return carry.state, first, f"{t} - {delay}", steps
+
+    def first(self, value: Value) -> str:
+        """A pointer to what steps read of a past state before the first step, in the order of time."""
+        carry, past = self.program.pasts[value.name]
+        steps = 0 if self.program.reverse else carry.delay - past.delay
+        return self.at(self.starts[carry.state.name], str(steps), value)
+
+    def shift(self, value: Value) -> int:
+        """How many steps ahead in time a past state is."""
+        _, past = self.program.pasts[value.name]
+        return past.delay if self.program.reverse else -past.delay
 
     def row(self, value: Value) -> str:
         """A pointer to row ``row`` of all T * B rows."""
         row, T, B = (self.ours[word] for word in ("row", "T", "B"))
         size, base = self.stride(value.width), self.base.get(value.name, "")
         if value.kind is Kind.PAST:
-            state = self.carries[value.name].state
-            plane, start = self.base[state.name], self.starts[state.name]
-            last = f"({T} - 1) * {B}"
+            carry, past = self.program.pasts[value.name]
+            plane, rows = self.base[carry.state.name], B if past.delay == 1 else f"{past.delay} * {B}"
             if self.program.reverse:
-                begin = offset(start, f"{row} - {last}", size)
-                return f"{row} >= {last} ? {begin} : {offset(plane, f'{row} + {B}', size)}"
-            begin = offset(plane, f"{row} - {B}", size)
-            return f"{row} < {B} ? {offset(start, row, size)} : {begin}"
+                last = f"({T} - {past.delay}) * {B}"
+                begin = offset(self.first(value), f"{row} - {last}", size)
+                return f"{row} >= {last} ? {begin} : {offset(plane, f'{row} + {rows}', size)}"
+            begin = offset(plane, f"{row} - {rows}", size)
+            return f"{row} < {rows} ? {offset(self.first(value), row, size)} : {begin}"
         if value.kind is Kind.SEED:
             return f"{base} ? {offset(base, row, size)} : {self.starts[value.name]}"
         return offset(base, row, size)

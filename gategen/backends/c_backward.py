@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from gategen.backends.c_function import Function, FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
-from gategen.backends.c_structs import Interface, histories
-from gategen.calculus.ir import Contract, Kind, Node, OuterRows, Shift, Value, flatten, writes
+from gategen.backends.c_structs import Interface
+from gategen.backends.c_text import product
+from gategen.calculus.ir import Carry, Contract, Kind, Node, OuterRows, Value, flatten, writes
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Storage
 
@@ -24,14 +26,15 @@ class Backward(Function):
         program = replace(plan.program, shared=(*plan.program.shared, *arriving.values()))
         super().__init__(plan, program, storage.backward, interface, single)
         self.arriving = arriving
+        self.written = {value.name for node in self.nodes for value in writes(node)}
+        for carry in program.carries:
+            self.arrays.depths[arriving[carry.state.name].name] = carry.delay
 
     def text(self) -> FunctionText:
         """The function."""
         program, phases = self.program, self.placement.phases
         self.declare_arguments()
-        states = [carry.state for carry in program.carries if self._reads(carry.past)]
-        moved = [shift.source for shift in histories(program) if self._reads(shift.target)]
-        self.declare_starts([*states, *moved])
+        self.declare_starts(self.begun())
         self._declare_tape()
         self._declare_seeds()
         self._declare_arrivals()
@@ -41,13 +44,31 @@ class Backward(Function):
         self.declare_homes()
         setup = self.writer.write(program.setup, ONCE)
         before = self.writer.write(phases.before, ALL)
-        arrivals = [v for c in program.carries for v in (c.d_past, self.arriving[c.state.name])]
-        pointers = self.pointers(arrivals)
+        pointers = self.pointers(self.arrivals())
         steps = self.writer.write(phases.loop, STEP) + self._finish_step()
         after = self.writer.write(phases.after, ALL)
         after += self.writer.write(program.setup_adjoint, ONCE) + self._hand_over()
         self.declare_once(setup)
         return self.assembled(before, pointers, steps, after)
+
+    def begun(self) -> list[Value]:
+        """The states and inputs of which the pass reads what they were before the first step."""
+        pasts = self.program.pasts.values()
+        states = [carry.state for carry, past in pasts if self._reads(past.value)]
+        moved = [shift.source for shift in self.program.histories if self._reads(shift.target)]
+        return list(dict.fromkeys([*states, *moved]))
+
+    def arrivals(self) -> list[Value]:
+        """What a step hands to those before it."""
+        found = []
+        for carry in self.program.carries:
+            found += [p.adjoint for p in carry.pasts if p is carry.last or p.adjoint.name in self.written]
+            found.append(self.arriving[carry.state.name])
+        return found
+
+    def handed_on(self) -> Iterable[Value]:
+        """What the end of a step changes."""
+        return self.arriving.values()
 
     def _reads(self, value: Value) -> bool:
         return any(value in self.program.reads(node) for node in self.nodes)
@@ -71,16 +92,29 @@ class Backward(Function):
 
     def _declare_arrivals(self) -> None:
         arrays, lines = self.arrays, []
-        written = {v.name for node in self.nodes for v in writes(node)}
         for carry in self.program.carries:
             arriving = self.arriving[carry.state.name]
-            name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_t")
+            place = "t" if carry.delay == 1 else "ring"
+            name = arrays.base[arriving.name] = arrays.new(f"{arriving.name}_{place}")
             given = f"d_outputs->{self.interface.outputs[f'final {carry.state.name}'].name}"
-            lines.append(f"real *{name} = {self.own_begin(name, carry.state, given)}")
-            if carry.d_past.name not in written:
-                name = arrays.base[carry.d_past.name] = arrays.new(f"{carry.d_past.name}_t")
+            call = self.own_begin(name, carry.state, given)
+            if carry.delay > 1:
+                call = self.arrive(name, carry, given)
+            lines.append(f"real *{name} = {call}")
+            d_past = carry.last.adjoint
+            if d_past.name not in self.written:
+                name = arrays.base[d_past.name] = arrays.new(f"{d_past.name}_t")
                 lines.append(f"real *{name} = {self.own_begin(name, carry.state, 'NULL')}")
-        self.sections.add("What arrives at the states from the following step, [B] rows.", lines)
+        several = any(carry.delay > 1 for carry in self.program.carries)
+        title = f"What arrives at the states from the following {'steps' if several else 'step'}, [B] rows."
+        self.sections.add(title, lines)
+
+    def arrive(self, name: str, carry: Carry, given: str) -> str:
+        """What arrives at the last states, in a ring that takes up what arrives at earlier ones."""
+        arrays, ours, state = self.arrays, self.arrays.ours, carry.state
+        arrays.count(name, str(carry.delay), arrays.step_size(state))
+        head = (self.writer.rest(), carry.delay, ours["T"], ours["B"], arrays.width(state.width))
+        return self.writer.call("arrive", *head, int(self.program.reverse), ours["lengths"], given)
 
     def _declare_input_gradients(self) -> None:
         arrays, lines = self.arrays, []
@@ -135,11 +169,26 @@ class Backward(Function):
     def _finish_step(self) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            back = arrays.base[self.arriving[carry.state.name].name]
-            d_past = arrays.base.get(f"step {carry.d_past.name}", arrays.base[carry.d_past.name])
             head = (ours["t"], ours["B"], arrays.width(carry.state.width), ours["lengths"])
-            lines.append(self.writer.call("advance", *head, d_past, back))
+            for routine, d_past, back in self.handed(carry):
+                lines.append(self.writer.call(routine, *head, d_past, back))
         return lines
+
+    def handed(self, carry: Carry) -> list[tuple[str, str, str]]:
+        """The routines that hand gradients of past states back, each with where from and where to."""
+        arrays, arriving, found = self.arrays, self.arriving[carry.state.name], []
+
+        def step(value: Value) -> str:
+            return arrays.base.get(f"step {value.name}", arrays.base[value.name])
+
+        for past in carry.pasts:
+            if past is carry.last:
+                found.append(("advance", step(past.adjoint), step(arriving)))
+            elif past.adjoint.name in self.written:
+                ahead = past.delay if self.program.reverse else carry.delay - past.delay
+                place = arrays.step_at(arriving, f"{arrays.ours['t']} + {ahead}")
+                found.append(("reach", step(past.adjoint), place))
+        return found
 
     def _hand_over(self) -> list[str]:
         """Past the ends input gradients are zero; what arrives at the first step is that of the states."""
@@ -155,21 +204,46 @@ class Backward(Function):
         for carry in self.program.carries:
             back = arrays.base[self.arriving[carry.state.name].name]
             given = f"d_inputs->{self.interface.inputs[f'start {carry.state.name}'].name}"
-            lines.append(self.writer.call("copy", arrays.step_size(carry.state), back, given))
-        for shift in histories(self.program):
-            lines += self._first_gradient(shift)
+            if carry.delay > 1:
+                lines.append(self.depart(carry, back, given))
+            else:
+                lines.append(self.writer.call("copy", arrays.step_size(carry.state), back, given))
+        for value in dict.fromkeys(shift.source for shift in self.program.histories):
+            lines += self.first_gradients(value)
         return lines
 
-    def _first_gradient(self, shift: Shift) -> list[str]:
-        arrays, ours, value = self.arrays, self.arrays.ours, shift.source
+    def depart(self, carry: Carry, back: str, given: str) -> str:
+        """Hand over what arrived at the states before the first step."""
+        ours, width = self.arrays.ours, self.arrays.width(carry.state.width)
+        head = (carry.delay, ours["T"], ours["B"], width, int(self.program.reverse), ours["lengths"])
+        return self.writer.call("depart", *head, back, given)
+
+    def first_gradients(self, value: Value) -> list[str]:
+        """The gradient of an input before the first step, which the first steps read."""
         given = f"d_inputs->{self.interface.inputs[f'start {value.name}'].name}"
-        adjoint = self.program.adjoint_of(shift)
-        if adjoint is None:
-            return [self.writer.call("clear", arrays.step_size(value), given)]
-        reverse = int(self.program.reverse)
-        head = (ours["T"], ours["B"], arrays.width(value.width), reverse, ours["lengths"])
-        call = self.writer.call("first", *head, arrays.base[adjoint.name], given)
-        return [f"if ({given}) {{", f"    {call}", "}"]
+        lines = []
+        for shift in self.program.histories:
+            adjoint = self.program.adjoint_of(shift)
+            if shift.source == value and adjoint is not None:
+                lines.append(f"    {self.first(value, shift.offset, adjoint, given)}")
+        cleared = self.cleared_start(value, given)
+        return [cleared, f"if ({given}) {{", *self.ready(), *lines, "}"] if lines else [cleared]
+
+    def ready(self) -> list[str]:
+        """What to do before gradients are read that others made."""
+        return []
+
+    def cleared_start(self, value: Value, given: str) -> str:
+        """Zeros in an input's past."""
+        steps = str(self.program.begins[value.name])
+        return self.writer.call("clear", product(steps, self.arrays.step_size(value)), given)
+
+    def first(self, value: Value, offset: int, adjoint: Value, given: str) -> str:
+        """The call that adds the gradient of what some steps read before the first one."""
+        arrays, ours = self.arrays, self.arrays.ours
+        head = (ours["T"], ours["B"], arrays.width(value.width), offset, ours["lengths"])
+        steps = self.program.begins[value.name]
+        return self.writer.call("first", *head, arrays.base[adjoint.name], steps, given)
 
 
 def is_element_wise(node: Node) -> bool:

@@ -29,9 +29,12 @@ ROUTINES = {
     "rows": ("take", "vector_of"),
     "room": ("take", "rows", "vector_of"),
     "begin": ("take",),
+    "ahead": ("take",),
+    "arrive": ("take",),
     "gradient": ("take",),
     "matrix": ("take",),
     "clear": (),
+    "clear_start": (),
     "add": (),
     "tile": (),
     "weights": ("tile",),
@@ -43,10 +46,15 @@ ROUTINES = {
     "shift": (),
     "first": (),
     "hold": (),
+    "reach": (),
     "advance": (),
+    "last": (),
+    "depart": (),
     "emit": (),
     "emit_step": (),
     "deliver": (),
+    "extreme": (),
+    "scan": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

@@ -68,15 +68,16 @@ class FastArrays(Arrays):
         """A pointer to the thread's own rows of step ``t``."""
         base, t, width = self.base.get(value.name, ""), self.ours["t"], value.width
         if value.kind is Kind.PAST:
-            carry = self.carries[value.name]
-            first = f"{t} == {self.ours['T']} - 1" if self.program.reverse else f"{t} == 0"
-            earlier = f"{t} + 1" if self.program.reverse else f"{t} - 1"
-            slot = self.slot(carry.state, earlier)
-            begin = offset(self.base[carry.state.name], *self.own(slot, width))
-            return f"{first} ? {offset(self.starts[carry.state.name], *self.own('0', width))} : {begin}"
+            state, first, earlier, steps = self.earlier(value)
+            start = offset(self.starts[state.name], *self.own(steps, width))
+            return f"{first} ? {start} : {self.step_at(state, earlier)}"
         if value.kind is Kind.SEED:
             begin = offset(base, *self.own(t, width))
             return f"{base} ? {begin} : {offset(self.starts[value.name], *self.own('0', width))}"
         if self.home(value) is Home.STEP:
             return base
-        return offset(base, *self.own(self.slot(value, t), width))
+        return self.step_at(value, t)
+
+    def step_at(self, value: Value, t: str) -> str:
+        """A pointer to the thread's own rows of any step of a value that has a plane or a ring."""
+        return offset(self.base.get(value.name, ""), *self.own(self.slot(value, t), value.width))

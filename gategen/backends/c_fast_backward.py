@@ -6,9 +6,8 @@ from gategen.backends.c_backward import Backward, is_element_wise
 from gategen.backends.c_fast_function import FastFunction
 from gategen.backends.c_function import FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
-from gategen.backends.c_structs import histories
 from gategen.backends.c_text import offset, product
-from gategen.calculus.ir import Kind, Shift, Value, flatten, writes
+from gategen.calculus.ir import Carry, Kind, Value, flatten, writes
 
 
 class FastBackward(Backward, FastFunction):
@@ -19,9 +18,7 @@ class FastBackward(Backward, FastFunction):
         program, phases = self.program, self.placement.phases
         self.declare_arguments()
         setup = self.writer.write(program.setup, ONCE)
-        states = [carry.state for carry in program.carries if self._reads(carry.past)]
-        moved = [shift.source for shift in histories(program) if self._reads(shift.target)]
-        self.declare_starts([*states, *moved])
+        self.declare_starts(self.begun())
         self._declare_tape()
         self._declare_seeds()
         self._declare_arrivals()
@@ -29,8 +26,7 @@ class FastBackward(Backward, FastFunction):
         self._declare_gradients()
         self.declare_homes()
         before = self.before()
-        arrivals = [v for c in program.carries for v in (c.d_past, self.arriving[c.state.name])]
-        pointers = self.pointers([*arrivals, *self.reached()])
+        pointers = self.pointers([*self.arrivals(), *self.reached()])
         steps = self.writer.write(self.loop, STEP) + self._finish_step()
         after = self.writer.write(phases.after, ALL)
         after += self._total() + self._setup_adjoint() + self._hand_over()
@@ -120,10 +116,9 @@ class FastBackward(Backward, FastFunction):
     def _finish_step(self) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            back = arrays.base[self.arriving[carry.state.name].name]
-            d_past = arrays.base.get(f"step {carry.d_past.name}", arrays.base[carry.d_past.name])
             head = (ours["t"], ours["rows"], arrays.width(carry.state.width), ours["ends"])
-            lines.append(self.writer.call("advance", *head, ours["place"], ours["crew"], d_past, back))
+            for routine, d_past, back in self.handed(carry):
+                lines.append(self.writer.call(routine, *head, ours["place"], ours["crew"], d_past, back))
         return [*lines, self.writer.meet()]
 
     def _hand_over(self) -> list[str]:
@@ -139,12 +134,15 @@ class FastBackward(Backward, FastFunction):
         for carry in self.program.carries:
             back, width = arrays.base[self.arriving[carry.state.name].name], carry.state.width
             given = f"d_inputs->{self.interface.inputs[f'start {carry.state.name}'].name}"
+            if carry.delay > 1:
+                lines.append(self.depart(carry, back, given))
+                continue
             target = f"{given} ? {offset(given, *arrays.given('0', width, 'from'))} : NULL"
             rows, ahead = f"{ours['till']} - {ours['from']}", f"{ours['from']} - {ours['first']}"
             source = offset(back, ahead, arrays.stride(width))
             lines.append(self.writer.call("deliver", rows, arrays.width(width), source, target))
-        for shift in histories(self.program):
-            lines += self._first_gradient(shift)
+        for value in dict.fromkeys(shift.source for shift in self.program.histories):
+            lines += self.first_gradients(value)
         return [*lines, *self._deliver_vectors()]
 
     def _deliver_vectors(self) -> list[str]:
@@ -160,14 +158,32 @@ class FastBackward(Backward, FastFunction):
         rank = self.arrays.ours["rank"]
         return [self.writer.wait(), f"if ({rank} == 0) {{", *(f"    {line}" for line in lines), "}"]
 
-    def _first_gradient(self, shift: Shift) -> list[str]:
-        arrays, ours, width = self.arrays, self.arrays.ours, self.arrays.width(shift.source.width)
-        given = f"d_inputs->{self.interface.inputs[f'start {shift.source.name}'].name}"
-        adjoint = self.program.adjoint_of(shift)
-        span = (ours["from"], ours["till"])
-        if adjoint is None:
-            return [self.writer.call("clear", *(product(end, width) for end in span), given)]
+    def arrive(self, name: str, carry: Carry, given: str) -> str:
+        """What arrives at the last states, in a ring that takes up what arrives at earlier ones."""
+        arrays, ours, state = self.arrays, self.arrays.ours, carry.state
+        arrays.count(name, str(carry.delay), arrays.step_size(state))
+        head = (self.writer.rest(), carry.delay, ours["from"], ours["till"], ours["T"], ours["B"])
         reverse = int(self.program.reverse)
-        head = (*span, ours["T"], ours["B"], width, reverse, ours["lengths"])
-        call = self.writer.call("first", *head, arrays.base[adjoint.name], given)
-        return [f"if ({given}) {{", f"    {self.writer.wait()}", f"    {call}", "}"]
+        return self.writer.call("arrive", *head, arrays.width(state.width), reverse, ours["lengths"], given)
+
+    def depart(self, carry: Carry, back: str, given: str) -> str:
+        """Hand over what arrived at the states before the first step."""
+        ours, width = self.arrays.ours, self.arrays.width(carry.state.width)
+        head = (ours["from"], ours["till"], carry.delay, ours["T"], ours["B"], width)
+        return self.writer.call("depart", *head, int(self.program.reverse), ours["lengths"], back, given)
+
+    def ready(self) -> list[str]:
+        """All threads meet."""
+        return [f"    {self.writer.wait()}"]
+
+    def cleared_start(self, value: Value, given: str) -> str:
+        """Zeros in an input's past."""
+        ours, width = self.arrays.ours, self.arrays.width(value.width)
+        head = (self.program.begins[value.name], ours["from"], ours["till"], ours["B"], width)
+        return self.writer.call("clear_start", *head, given)
+
+    def first(self, value: Value, offset: int, adjoint: Value, given: str) -> str:
+        """The call that adds the gradient of what some steps read before the first one."""
+        arrays, ours, steps = self.arrays, self.arrays.ours, self.program.begins[value.name]
+        head = (ours["from"], ours["till"], ours["T"], ours["B"], arrays.width(value.width), offset)
+        return self.writer.call("first", *head, ours["lengths"], arrays.base[adjoint.name], steps, given)

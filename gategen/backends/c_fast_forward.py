@@ -8,7 +8,6 @@ from gategen.backends.c_fast_function import FastFunction
 from gategen.backends.c_forward import Forward
 from gategen.backends.c_function import FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
-from gategen.backends.c_structs import histories
 from gategen.backends.c_text import offset
 from gategen.calculus.ir import Value
 from gategen.calculus.storage import Home
@@ -22,14 +21,13 @@ class FastForward(Forward, FastFunction):
         arrays, program, phases = self.arrays, self.program, self.placement.phases
         arrays.narrow |= self._narrow()
         self.declare_arguments()
-        carried = [value for carry in program.carries for value in (carry.state, carry.past)]
         setup = self.writer.write(program.setup, ONCE)
-        self.declare_starts([*carried[::2], *(shift.source for shift in histories(program))])
+        self.declare_starts(program.values[name] for name in program.begins)
         self._declare_tape()
         self.declare_homes()
         before = self.before()
         stepwise = [v for v in program.outputs if arrays.home(v) is not Home.PLANE]
-        pointers = self.pointers([*stepwise, *carried, *self.reached()])
+        pointers = self.pointers([*stepwise, *self.carried(), *self.reached()])
         steps = self.writer.write(self.loop, STEP) + self._finish_step(stepwise)
         after = self.writer.write(phases.after, ALL)
         whole = [v for v in program.outputs if arrays.home(v) is Home.PLANE]
@@ -70,7 +68,7 @@ class FastForward(Forward, FastFunction):
     def _finish_step(self, outputs: Sequence[Value]) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            state, past = (arrays.base[f"step {v.name}"] for v in (carry.state, carry.past))
+            state, past = (arrays.base[f"step {v.name}"] for v in (carry.state, carry.last.value))
             head = (ours["t"], ours["rows"], arrays.width(carry.state.width), ours["ends"])
             threads = (ours["place"], ours["crew"])
             lines.append(self.writer.call("hold", *head, *threads, past, state))
@@ -82,6 +80,9 @@ class FastForward(Forward, FastFunction):
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
             state, width = carry.state, carry.state.width
+            if carry.delay > 1:
+                lines.append(self.last_steps(carry, (ours["from"], ours["till"])))
+                continue
             last = "0" if self.program.reverse else f"{ours['T']} - 1"
             begin = offset(arrays.base[state.name], *arrays.own(arrays.slot(state, last), width, "from"))
             start = offset(arrays.starts[state.name], *arrays.own("0", width, "from"))

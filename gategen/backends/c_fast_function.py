@@ -200,12 +200,19 @@ class FastFunction(Function):
         self.writer.routines.update(("take", "vector_of"))
         return self.writer.call("rows", self.writer.rest(), ours["low"], ours["high"], rows, width, given)
 
-    def begin(self, name: str, value: Value, given: str, number: str = "0") -> str:
-        """A copy in the workspace of what the caller gives for one step, else filled with a number."""
+    def begin(self, name: str, value: Value, given: str, number: str = "0", steps: int = 1) -> str:
+        """A copy in the workspace of what the caller gives for some steps, else filled with a number."""
         arrays, ours = self.arrays, self.arrays.ours
-        arrays.count(name, arrays.step_size(value))
-        span = (ours["from"], ours["till"], ours["B"])
-        return self.writer.call("begin", self.writer.rest(), *span, arrays.width(value.width), given, number)
+        arrays.count(name, str(steps), arrays.step_size(value))
+        head = (self.writer.rest(), steps, ours["from"], ours["till"], ours["B"], arrays.width(value.width))
+        return self.writer.call("begin", *head, given, number)
+
+    def ahead(self, name: str, value: Value, given: str, number: str, steps: int) -> str:
+        """The same for states of a cell that runs from right to left, in the order of time."""
+        arrays, ours = self.arrays, self.arrays.ours
+        arrays.count(name, str(steps), arrays.step_size(value))
+        head = (self.writer.rest(), steps, ours["from"], ours["till"], ours["T"], ours["B"])
+        return self.writer.call("ahead", *head, arrays.width(value.width), ours["lengths"], given, number)
 
     def own_begin(self, name: str, value: Value, given: str) -> str:
         """The same, but where the thread's own rows are."""

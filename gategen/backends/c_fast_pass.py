@@ -6,7 +6,7 @@ are shared by units. A thread waits for the others where the next node reads wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gategen.backends.c_fast_products import ProductWriter
@@ -15,12 +15,15 @@ from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.c_text import offset, product
 from gategen.calculus.ir import (
+    Assign,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -47,7 +50,7 @@ class FastNodeWriter(ProductWriter):
         shared: str | None = None
         for group in self._groups(nodes, often):
             first = group[0]
-            kind = "all" if often != ALL else _sharing(first)
+            kind = "all" if often != ALL else self._sharing(group)
             if shared not in (None, kind):
                 lines.append(self.wait())
             shared = kind
@@ -56,14 +59,12 @@ class FastNodeWriter(ProductWriter):
                     lines += self.product([node for node in group if isinstance(node, Contract)], often)
                 case OuterRows():
                     lines += self._outers([node for node in group if isinstance(node, OuterRows)], often)
-                case Island():
-                    lines += self._island(first, often)
-                case SumRows() if often == ALL and first.expr.is_Symbol:
-                    lines += self._sum(first)
-                case Reduce() | SumRows():
-                    lines += self._island(Island((first,)), often)
                 case Shift():
                     lines += self._shift(first)
+                case SumRows() if self._is_plain(first, often):
+                    lines += self._sum(first)
+                case _:
+                    lines += self._rows(group, often)
             self.done.update(value.name for node in group for value in writes(node))
             if often == STEP:
                 lines.append(self.meet())
@@ -87,7 +88,7 @@ class FastNodeWriter(ProductWriter):
     def _groups(self, nodes: Iterable[Node], often: str) -> list[list[Node]]:
         """Nodes that become one call: products of the same operands, outer products with the same right."""
         groups: list[list[Node]] = []
-        for node in _simple(nodes, often):
+        for node in self._simple(nodes, often):
             group = None if often == ONCE else self._joined(groups, node, often)
             if group is None:
                 groups.append([node])
@@ -111,6 +112,8 @@ class FastNodeWriter(ProductWriter):
 
     def _joins(self, group: Sequence[Node], node: Node, often: str) -> bool:
         first = group[0]
+        if self._is_by_row(first, often) and self._is_by_row(node, often):
+            return True
         if isinstance(first, Contract) and isinstance(node, Contract):
             made = {value.name for other in group for value in writes(other)}
             known = {node.target.name, *(value.name for value in self.program.reads(node))}
@@ -139,8 +142,8 @@ class FastNodeWriter(ProductWriter):
             targets.append(target)
         source, shift, start = right.name, "0", "NULL"
         if right.kind is Kind.PAST:
-            source, shift = arrays.carries[right.name].state.name, "1" if self.program.reverse else "-1"
-            start = arrays.starts[source]
+            source, shift = self.program.pasts[right.name][0].state.name, str(arrays.shift(right))
+            start = arrays.first(right)
         rows = (ours["T"], ours["B"], ours["lengths"])
         threads = (ours["rank"], ours["size"])
         if often == ONCE:
@@ -167,8 +170,6 @@ class FastNodeWriter(ProductWriter):
     def _sum(self, node: SumRows) -> list[str]:
         """The sum of a plane over all rows."""
         arrays, ours, source = self.arrays, self.arrays.ours, self.program.read(node.expr)[0]
-        if node.target.shape != source.shape:
-            return self._island(Island((node,)), ALL)
         head = (ours["T"], ours["B"], ours["lengths"], arrays.width(node.target.width))
         plane, target = arrays.base[source.name], arrays.base[node.target.name]
         text = f"/* {node.target.name} += {source.name}, over all steps */"
@@ -185,37 +186,88 @@ class FastNodeWriter(ProductWriter):
             span = (product(ours["low"], row), product(ours["high"], row))
             lines.append(self.call("clear", *span, target))
         head = (ours["low"], ours["high"], ours["T"], ours["B"], width, node.offset, ours["lengths"])
-        return [*lines, self.call("shift", *head, source, history or "NULL", target)]
+        depth = self.program.begins[node.source.name] if history else 0
+        return [*lines, self.call("shift", *head, source, depth, history or "NULL", target)]
 
-    def _island(self, island: Island, often: str) -> list[str]:
-        arrays, ours = self.arrays, self.arrays.ours
-        units = FastUnits(self.program, arrays, island, self.done, self.adjoint)
+    def _rows(self, nodes: Sequence[Node], often: str) -> list[str]:
+        """What is done row by row; where rows are summed up, each goes through all of the nodes in turn."""
+        if often == STEP and not any(map(_goes_along, nodes)):
+            return self._shared_rows(nodes)
+        ours = self.arrays.ours
+        calls: list[str] = []
+        clears: list[str] = []
+        summed = False
+        for node in nodes:
+            made, skipped = self._row_calls(node, often)
+            calls, clears = [*calls, *made], [*clears, *skipped]
+            summed = summed or self._sharing([node]) == "sequences"
+            self.done.update(value.name for value in writes(node))
+        if often == ONCE or not calls:
+            return calls
+        body = [*self._skipped(clears, often), *calls]
+        if often == ALL:
+            return self._over_all(summed, body)
+        low, high = (
+            f"gg_share({ours['rows']}, {i}, {ours['crew']})" for i in (ours["place"], f"{ours['place']} + 1")
+        )
+        return _loop(ours["b"], low, high, body)
+
+    def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
+        """The calls for one row of a node, and those instead where its sequence has ended."""
+        if isinstance(node, (Extreme, Scan)):
+            return self._along(node, often)
+        arrays = self.arrays
+        units = self._units_of(node)
         if not units.assigns:
-            return []
+            return [], []
         writer = CWriter(self.single, units.element, self.functions)
         if often == ONCE:
-            if units.is_vectorized:
-                count = f"const int64_t {ours['units']} = {arrays.width(island.shape[0])};"
-                return ["{", *(f"    {line}" for line in [count, *units.lines(writer)]), "}"]
-            return units.lines(writer)
-        number = f"_{len(self.units) + 1}" if self.units else ""
-        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
-        self.units.append(units.text(name, writer))
-        shared = often == STEP and units.is_vectorized
-        rows = self._rows(units, often, shared)
+            if not units.is_vectorized:
+                return units.lines(writer), []
+            count = f"const int64_t {arrays.ours['units']} = {arrays.width(units.island.shape[0])};"
+            return ["{", *(f"    {line}" for line in [count, *units.lines(writer)]), "}"], []
+        rows = self._pointers(units, often, shared=False)
+        return [self._call_of(units, writer, rows)], self._clears(units, often, rows, shared=False)
+
+    def _shared_rows(self, nodes: Sequence[Node]) -> list[str]:
+        """Rows of one step, whose units threads may share."""
+        ours = self.arrays.ours
+        lines: list[str] = []
+        for node in nodes:
+            units = self._units_of(node)
+            if units.assigns:
+                writer = CWriter(self.single, units.element, self.functions)
+                rows = self._pointers(units, STEP, units.is_vectorized)
+                call = self._call_of(units, writer, rows, units.is_vectorized)
+                clears = self._clears(units, STEP, rows, units.is_vectorized)
+                loop = _loop(ours["b"], "0", ours["rows"], [*self._skipped(clears, STEP), call])
+                head = ["{"] if units.is_vectorized else [f"if ({ours['place']} == 0) {{"]
+                share = self._share(units.island) if units.is_vectorized else []
+                lines += [self.meet()] if lines else []
+                lines += [*head, *(f"    {line}" for line in [*share, *loop]), "}"]
+            self.done.update(value.name for value in writes(node))
+        return lines
+
+    def clear_row(self, value: Value, row: str) -> str:
+        """A call that sets one row of a value to zero."""
+        return self.call("clear", "0", self.arrays.stride(value.width), row)
+
+    def _units_of(self, node: Node) -> FastUnits:
+        assert isinstance(node, (Island, Reduce, SumRows))
+        island = node if isinstance(node, Island) else Island((node,))
+        return FastUnits(self.program, self.arrays, island, self.done, self.adjoint)
+
+    def _call_of(
+        self, units: FastUnits, writer: CWriter, rows: Mapping[str, str], shared: bool = False
+    ) -> str:
+        """A call of a fused loop, which becomes a function of the file."""
+        arrays, sizes = self.arrays, units.sizes
+        name = self._named(units, writer)
         given = [rows.get(value.name) or arrays.base[value.name] for value in units.arguments]
-        sizes = units.sizes
         if units.is_vectorized:
-            sizes = [ours["units"] if shared else arrays.stride(island.shape[0]), *sizes[1:]]
-        body = [f"{name}({', '.join([*sizes, *given])});"]
-        if self.adjoint:
-            body = [*self._skipped(units, often, rows, shared), *body]
-        if often == ALL:
-            return self._over_all(units, body)
-        lines = _loop(ours["b"], "0", ours["rows"], body)
-        if shared:
-            return ["{", *(f"    {line}" for line in [*self._share(island), *lines]), "}"]
-        return [f"if ({ours['place']} == 0) {{", *(f"    {line}" for line in lines), "}"]
+            whole = arrays.width if units.totals else arrays.stride
+            sizes = [arrays.ours["units"] if shared else whole(units.island.shape[0]), *sizes[1:]]
+        return f"{name}({', '.join([*sizes, *given])});"
 
     def _share(self, island: Island) -> list[str]:
         """Which units of a step are this thread's."""
@@ -226,7 +278,7 @@ class FastNodeWriter(ProductWriter):
             f"const int64_t {units} = gg_unit({width}, {place} + 1, {crew}) - {unit};",
         ]
 
-    def _rows(self, units: FastUnits, often: str, shared: bool) -> dict[str, str]:
+    def _pointers(self, units: FastUnits, often: str, shared: bool) -> dict[str, str]:
         """Where the rows of a call begin: of values of a step, and of vectors where units are shared."""
         arrays, ours = self.arrays, self.arrays.ours
         rows = {value.name: self._row(value, often) for value in units.moving}
@@ -239,12 +291,9 @@ class FastNodeWriter(ProductWriter):
                     rows[value.name] = f"{begin} + {ours['unit']}"
         return rows
 
-    def _skipped(self, units: FastUnits, often: str, rows: dict[str, str], shared: bool) -> list[str]:
-        """Rows past the end of their sequence are zero."""
+    def _clears(self, units: FastUnits, often: str, rows: Mapping[str, str], shared: bool) -> list[str]:
+        """Calls that set to zero what would get its first contribution."""
         arrays, ours = self.arrays, self.arrays.ours
-        step, b, row = often == STEP, ours["b"], ours["row"]
-        lengths = ours["ends"] if step else ours["lengths"]
-        t, end = (ours["t"], b) if step else (f"{row} / {ours['B']}", f"{row} % {ours['B']}")
         clear = []
         for value in units.fresh:
             some = shared and value.shape == units.island.shape
@@ -252,13 +301,22 @@ class FastNodeWriter(ProductWriter):
             clear.append(self.call("clear", "0", count, rows.get(value.name) or self._row(value, often)))
             if some and value.name not in {argument.name for argument in units.arguments}:
                 clear[-1] = self.call("clear", "0", count, f"{self._row(value, often)} + {ours['unit']}")
-        lines = [*(f"    {line}" for line in clear), "    continue;", "}"]
+        return clear
+
+    def _skipped(self, clears: Sequence[str], often: str) -> list[str]:
+        """In the adjoint, rows past the end of their sequence are zero."""
+        ours, step = self.arrays.ours, often == STEP
+        if not self.adjoint:
+            return []
+        row, lengths = ours["row"], ours["ends"] if step else ours["lengths"]
+        t, end = (ours["t"], ours["b"]) if step else (f"{row} / {ours['B']}", f"{row} % {ours['B']}")
+        lines = [*(f"    {line}" for line in clears), "    continue;", "}"]
         return [f"if ({lengths} && {t} >= {lengths}[{end}]) {{", *lines]
 
-    def _over_all(self, units: FastUnits, body: Sequence[str]) -> list[str]:
+    def _over_all(self, summed: bool, body: Sequence[str]) -> list[str]:
         """A loop over all rows; where they are summed, over the steps of each sequence."""
         ours = self.arrays.ours
-        if not units.summed:
+        if not summed:
             return _loop(ours["row"], ours["low"], ours["high"], body)
         # Sums stand apart for each sequence, so that they are the same for any number of threads.
         t, b, first = ours["t"], ours["b"], ours["first"]
@@ -272,30 +330,46 @@ class FastNodeWriter(ProductWriter):
             self.sums[value.name] = self.arrays.new(f"{value.name}_rows")
         return self.sums[value.name]
 
+    def _is_by_row(self, node: Node, often: str) -> bool:
+        return not isinstance(node, (Contract, OuterRows, Shift)) and not self._is_plain(node, often)
 
-def _sharing(node: Node) -> str:
-    """How the threads share a node outside the loop."""
-    if isinstance(node, (OuterRows, Shift)):
-        return type(node).__name__
-    sums = node.assigns if isinstance(node, Island) else (node,)
-    if any(isinstance(part, SumRows) for part in sums):
-        return "sequences" if isinstance(node, Island) or not node.expr.is_Symbol else "units"  # type: ignore[union-attr]
-    return "rows"
+    def _is_plain(self, node: Node, often: str) -> bool:
+        """Whether a node sums a whole plane."""
+        if often != ALL or not isinstance(node, SumRows) or not node.expr.is_Symbol:
+            return False
+        return bool(node.target.shape) and self.program.values[node.expr.name].shape == node.target.shape
+
+    def _sharing(self, nodes: Sequence[Node]) -> str:
+        """How the threads share nodes outside the loop."""
+        first = nodes[0]
+        if isinstance(first, (OuterRows, Shift)):
+            return type(first).__name__
+        if self._is_plain(first, ALL):
+            return "units"
+        parts = [part for node in nodes for part in (node.assigns if isinstance(node, Island) else (node,))]
+        return "sequences" if any(isinstance(part, SumRows) for part in parts) else "rows"
+
+    def _simple(self, nodes: Iterable[Node], often: str) -> Iterator[Node]:
+        """Sums of whole planes out of their islands: a routine adds them up faster."""
+        for node in nodes:
+            if isinstance(node, Island):
+                plain = [part for part in node.assigns if isinstance(part, SumRows)]
+                plain = [part for part in plain if self._is_plain(part, often)]
+                made = {part.target.name for part in node.assigns if part not in plain}
+                plain = [part for part in plain if part.expr.name not in made]
+                rest = tuple(part for part in node.assigns if part not in plain)
+                if rest:
+                    yield Island(rest)
+                yield from plain
+            else:
+                yield node
 
 
-def _simple(nodes: Iterable[Node], often: str) -> Iterator[Node]:
-    """Sums of whole planes out of their islands: a routine adds them up faster."""
-    for node in nodes:
-        if often == ALL and isinstance(node, Island):
-            plain = [part for part in node.assigns if isinstance(part, SumRows) and part.expr.is_Symbol]
-            made = {part.target.name for part in node.assigns if part not in plain}
-            plain = [part for part in plain if part.expr.name not in made and part.target.shape]
-            rest = tuple(part for part in node.assigns if part not in plain)
-            if rest:
-                yield Island(rest)
-            yield from plain
-        else:
-            yield node
+def _goes_along(node: Node) -> bool:
+    """Whether a unit depends on the others of its row."""
+    if isinstance(node, Island):
+        return any(not isinstance(part, Assign) and not part.target.shape for part in node.assigns)
+    return isinstance(node, (Extreme, Scan)) or not writes(node)[0].shape
 
 
 def _loop(index: str, low: str, high: str, body: Sequence[str]) -> list[str]:

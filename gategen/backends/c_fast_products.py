@@ -139,12 +139,11 @@ class ProductWriter(NodeWriter):
         if often != ALL or value.kind is not Kind.PAST or key in arrays.base:
             return []
         name = arrays.base[key] = arrays.new(f"{value.name}_all")
-        state = arrays.carries[value.name].state
+        state = self.program.pasts[value.name][0].state
         self.planes.append(arrays.take(name, arrays.plane_size(value)))
         head = (ours["low"], ours["high"], ours["T"], ours["B"], arrays.width(value.width))
-        shift = "1" if self.program.reverse else "-1"
-        source = (arrays.base[state.name], arrays.starts[state.name])
-        return [self.call("delay", *head, shift, *source, name)]
+        source = (arrays.base[state.name], arrays.first(value))
+        return [self.call("delay", *head, arrays.shift(value), *source, name)]
 
     def _weights(self, nodes: Sequence[Contract], often: str) -> tuple[str, list[str]]:
         """The name of the packed weights of a group of products, and the calls that pack them, if new."""

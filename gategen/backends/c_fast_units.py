@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.c_units import Units
@@ -22,27 +23,42 @@ class FastUnits(Units):
     @property
     def sizes(self) -> list[str]:
         """The number of units unless the function counts them itself, and widths that it computes with."""
-        names = [value.name for value in self._touched if value.kind is Kind.SIZE]
+        names = [value.shown for value in self._touched if value.kind is Kind.SIZE]
         if not self.is_vectorized:
             return super().sizes
         return [self.arrays.ours["units"], *(self.arrays.sizes[name] for name in dict.fromkeys(names))]
 
     @property
     def is_vectorized(self) -> bool:
-        """Whether every unit stands for itself; sums over units go one after the other, in order."""
-        shape = self.island.shape
-        each = all(isinstance(part, Assign) or part.target.shape == shape for part in self.assigns)
-        return len(shape) == 1 and each
+        """Whether the work goes along a row of units."""
+        return len(self.island.shape) == 1
+
+    @cached_property
+    def totals(self) -> dict[str, str]:
+        """What sums over the units of a row are called while they grow, by their targets."""
+        if not self.is_vectorized:
+            return {}
+        sums = [a.target.name for a in self.assigns if not isinstance(a, Assign) and not a.target.shape]
+        return {name: self.arrays.new(f"{self.arrays.names[name]}_total") for name in dict.fromkeys(sums)}
+
+    def element(self, name: str) -> str:
+        """How one element of a value is spelled; a sum grows in a register."""
+        return self.totals.get(name) or super().element(name)
 
     def _body(self, writer: CWriter) -> list[str]:
-        statements, unit = self._statements(writer), self.arrays.ours["j"]
+        statements, unit, units = self._statements(writer), self.arrays.ours["j"], self.arrays.ours["units"]
         if not self.island.shape:
             return statements
-        width, lines = f"gg_row({self.arrays.ours['units']})", ["#pragma omp simd"]
         if not self.is_vectorized:
-            one, lines = len(self.island.shape) == 1, []
-            width = (
-                self.arrays.width(self.island.shape[0]) if one else self.arrays.elements(self.island.shape)
-            )
+            width, lines = self.arrays.elements(self.island.shape), []
+        elif self.totals:
+            # To the last unit and no further, in one order: the row is never shared.
+            width = units
+            lines = [f"real {', '.join(f'{total} = 0' for total in self.totals.values())};"]
+            lines.append(f"#pragma omp simd reduction(+ : {', '.join(self.totals.values())})")
+        else:
+            width, lines = f"gg_row({units})", ["#pragma omp simd"]
         head = f"for (int64_t {unit} = 0; {unit} < {width}; {unit}++) {{"
-        return [*lines, head, *(f"    {line}" for line in statements), "}"]
+        names = self.arrays.names
+        ends = [f"{names[name]}[0] += {total};" for name, total in self.totals.items()]
+        return [*lines, head, *(f"    {line}" for line in statements), "}", *ends]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from gategen.backends.c_function import Function, FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
-from gategen.backends.c_structs import Interface, histories
+from gategen.backends.c_structs import Interface
 from gategen.backends.c_text import product
-from gategen.calculus.ir import Kind, Value
+from gategen.calculus.ir import Carry, Value
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Storage
 
@@ -26,15 +26,14 @@ class Forward(Function):
         """The function."""
         arrays, program, phases = self.arrays, self.program, self.placement.phases
         self.declare_arguments()
-        carried = [value for carry in program.carries for value in (carry.state, carry.past)]
-        self.declare_starts([*carried[::2], *(shift.source for shift in histories(program))])
+        self.declare_starts(program.values[name] for name in program.begins)
         self._declare_tape()
         self.declare_derived()
         self.declare_homes()
         setup = self.writer.write(program.setup, ONCE)
         before = self.writer.write(phases.before, ALL)
         stepwise = [v for v in program.outputs if arrays.home(v) is not Home.PLANE]
-        pointers = self.pointers([*stepwise, *carried])
+        pointers = self.pointers([*stepwise, *self.carried()])
         steps = self.writer.write(phases.loop, STEP) + self._finish_step(stepwise)
         after = self.writer.write(phases.after, ALL)
         whole = [v for v in program.outputs if arrays.home(v) is Home.PLANE]
@@ -43,6 +42,10 @@ class Forward(Function):
         self.declare_once(setup)
         return self.assembled(before, pointers, steps, after)
 
+    def carried(self) -> list[Value]:
+        """The states and what a state past its end is."""
+        return [value for carry in self.program.carries for value in (carry.state, carry.last.value)]
+
     def _declare_tape(self) -> None:
         arrays, lines = self.arrays, []
         keep, rest = arrays.ours["keep"], arrays.ours["rest"]
@@ -50,7 +53,7 @@ class Forward(Function):
             name, plane = arrays.new(f"{value.name}_all"), arrays.plane_size(value)
             short = plane
             if arrays.home(value) is Home.RING:
-                short = product("2" if value.kind is Kind.STATE else "1", arrays.step_size(value))
+                short = product(str(arrays.depths.get(value.name, 1)), arrays.step_size(value))
             size = plane if short == plane else f"{keep} ? {plane} : {short}"
             lines.append(f"real *{name} = gg_take({keep} ? &tape : &{rest}, {size});")
             arrays.count(name, short)
@@ -69,7 +72,7 @@ class Forward(Function):
     def _finish_step(self, outputs: Sequence[Value]) -> list[str]:
         arrays, ours, lines = self.arrays, self.arrays.ours, []
         for carry in self.program.carries:
-            state, past = (arrays.base[f"step {v.name}"] for v in (carry.state, carry.past))
+            state, past = (arrays.base[f"step {v.name}"] for v in (carry.state, carry.last.value))
             head = (ours["t"], ours["B"], arrays.width(carry.state.width), ours["lengths"])
             lines.append(self.writer.call("hold", *head, past, state))
         for value in outputs:
@@ -80,12 +83,32 @@ class Forward(Function):
         arrays, T, lines = self.arrays, self.arrays.ours["T"], []
         for carry in self.program.carries:
             state = carry.state
+            if carry.delay > 1:
+                lines.append(self.last_steps(carry))
+                continue
             last = "0" if self.program.reverse else f"{T} - 1"
             begin = arrays.at(arrays.base[state.name], arrays.slot(state, last), state)
             source = f"{T} > 0 ? {begin} : {arrays.starts[state.name]}"
             target = f"outputs->{self.interface.outputs[f'final {state.name}'].name}"
             lines.append(self.writer.call("copy", arrays.step_size(state), source, target))
         return lines
+
+    def last_steps(self, carry: Carry, span: Sequence[str] = ()) -> str:
+        """The call that hands over the last steps of a state, of some sequences if there is a span."""
+        arrays, ours, state = self.arrays, self.arrays.ours, carry.state
+        target = f"outputs->{self.interface.outputs[f'final {state.name}'].name}"
+        width, reverse = arrays.width(state.width), int(self.program.reverse)
+        head = (*span, carry.delay, ours["T"], ours["B"], width, reverse)
+        given = (ours["lengths"], arrays.starts[state.name], self.ring(state), arrays.base[state.name])
+        return self.writer.call("last", *head, *given, target)
+
+    def ring(self, state: Value) -> str:
+        """How many steps of a state are there at once."""
+        arrays, ours = self.arrays, self.arrays.ours
+        if arrays.home(state) is not Home.RING:
+            return ours["T"]
+        depth = str(arrays.depths[state.name])
+        return f"{ours['keep']} ? {ours['T']} : {depth}" if state in self.taped else depth
 
     def tape_size(self) -> str:
         """The function that tells the number of elements on the tape."""

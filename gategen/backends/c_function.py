@@ -123,15 +123,28 @@ class Function:
             declared = sympy.Float(carry.initial) if carry and carry.initial else sympy.Integer(0)
             literal = CWriter(self.single, str).literal(declared)
             given = f"inputs->{self.interface.inputs[f'start {value.name}'].name}"
-            name = self.arrays.new(f"{value.name}_start")
-            lines.append(f"const real *{name} = {self.begin(name, value, given, literal)}")
+            name, steps = self.arrays.new(f"{value.name}_start"), self.program.begins[value.name]
+            if carry is not None and steps > 1 and self.program.reverse:
+                call = self.ahead(name, value, given, literal, steps)
+            else:
+                call = self.begin(name, value, given, literal, steps)
+            lines.append(f"const real *{name} = {call}")
             self.arrays.starts[value.name] = name
-        self.sections.add("Before the first step, [B] rows.", lines)
+        several = any(steps > 1 for steps in self.program.begins.values())
+        title = "Before the first step, [steps][B] rows." if several else "Before the first step, [B] rows."
+        self.sections.add(title, lines)
 
-    def begin(self, name: str, value: Value, given: str, number: str = "0") -> str:
-        """A copy in the workspace of what the caller gives for one step, else filled with a number."""
-        count = self.arrays.count(name, self.arrays.step_size(value))
+    def begin(self, name: str, value: Value, given: str, number: str = "0", steps: int = 1) -> str:
+        """A copy in the workspace of what the caller gives for some steps, else filled with a number."""
+        count = self.arrays.count(name, str(steps), self.arrays.step_size(value))
         return self.writer.call("begin", self.writer.rest(), count, given, number)
+
+    def ahead(self, name: str, value: Value, given: str, number: str, steps: int) -> str:
+        """The same for states of a cell that runs from right to left, in the order of time."""
+        arrays, ours = self.arrays, self.arrays.ours
+        arrays.count(name, str(steps), arrays.step_size(value))
+        head = (self.writer.rest(), steps, ours["T"], ours["B"], arrays.width(value.width), ours["lengths"])
+        return self.writer.call("ahead", *head, given, number)
 
     def own_begin(self, name: str, value: Value, given: str) -> str:
         """The same for what each step changes."""
@@ -168,7 +181,7 @@ class Function:
             elif home is Home.STEP:
                 steps.append(self.take_step(own, value))
             else:
-                steps.append(arrays.take(own, "2", arrays.step_size(value)))
+                steps.append(arrays.take(own, str(arrays.depths[name]), arrays.step_size(value)))
         self.sections.add("Values of all steps, [T][B] rows.", planes)
         self.sections.add("Values of one step, [B] rows.", steps)
         lines = []
@@ -188,12 +201,15 @@ class Function:
     def pointers(self, more: Iterable[Value]) -> dict[str, str]:
         """Pointers to the values that a step reaches, by their names."""
         loop = self.loop
-        # Past the end of its sequence a state is overwritten by the one before.
-        held = [] if self.adjoint else [carry.state for carry in self.program.carries]
-        written = {value.name for node in loop for value in writes(node)} | {value.name for value in held}
+        written = {value.name for node in loop for value in writes(node)}
+        written |= {value.name for value in self.handed_on()}
         found = [v for node in loop for v in (*self.program.reads(node), *writes(node))]
         found = [v for v in [*found, *more] if not v.timeless and self.arrays.home(v) is not Home.REGISTER]
         return self.arrays.pointers({value.name: value for value in found}.values(), written)
+
+    def handed_on(self) -> Iterable[Value]:
+        """What the end of a step changes: past the end of its sequence a state is overwritten."""
+        return [carry.state for carry in self.program.carries]
 
     def loop_header(self) -> str:
         """The loop over time, in the order of the steps or against it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gategen.backends.c_arrays import Arrays
@@ -11,12 +11,14 @@ from gategen.backends.c_text import offset, product
 from gategen.backends.c_units import Units
 from gategen.calculus.ir import (
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -67,19 +69,17 @@ class NodeWriter:
     def write(self, nodes: Iterable[Node], often: str) -> list[str]:
         """The lines of some nodes."""
         lines: list[str] = []
-        for node in nodes:
-            match node:
-                case Island():
-                    lines += self._island(node, often)
-                case Reduce() | SumRows():
-                    lines += self._island(Island((node,)), often)
-                case Contract():
+        for group in _runs(nodes):
+            match group[0]:
+                case Contract() as node:
                     lines += self._contract(node, often)
-                case OuterRows():
+                case OuterRows() as node:
                     lines += self._outer(node, often)
-                case Shift():
+                case Shift() as node:
                     lines += self._shift(node)
-            self.done.update(value.name for value in writes(node))
+                case _:
+                    lines += self._rows(group, often)
+            self.done.update(value.name for node in group for value in writes(node))
         return lines
 
     def call(self, routine: str, *arguments: object) -> str:
@@ -126,16 +126,24 @@ class NodeWriter:
     def _past_product(
         self, past: Value, sizes: tuple[str, ...], matrix: str, y: str, target: Value
     ) -> list[str]:
-        """A product over all steps with a past state: the first step's stands apart."""
-        arrays, state = self.arrays, self.arrays.carries[past.name].state
-        T, B = arrays.ours["T"], arrays.ours["B"]
-        plane, start = arrays.base[state.name], arrays.starts[state.name]
-        most = product(f"{T} - 1", B)
-        calls = [(B, start, y), (most, plane, arrays.at(y, "1", target))]
+        """A product over all steps with a past state: the first steps' stands apart."""
+        arrays, (carry, delayed) = self.arrays, self.program.pasts[past.name]
+        T, B, early = arrays.ours["T"], arrays.ours["B"], str(delayed.delay)
+        plane, start = arrays.base[carry.state.name], arrays.first(past)
+        opening, lines = f"if ({T} > 0) {{", []
+        if delayed.delay > 1:
+            early, opening = arrays.ours["early"], "{"
+            lines = [f"const int64_t {early} = {T} < {delayed.delay} ? {T} : {delayed.delay};"]
+        some, most = product(early, B), product(f"{T} - {early}", B)
+        calls = [(some, start, y), (most, plane, arrays.at(y, early, target))]
         if self.program.reverse:
-            calls = [(most, arrays.at(plane, "1", past), y), (B, start, arrays.at(y, f"{T} - 1", target))]
-        lines = [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
-        return [f"if ({T} > 0) {{", *(f"    {line}" for line in lines), "}"]
+            if delayed.delay > 1:
+                # A short sequence reads only the last of what it starts from.
+                start = arrays.at(start, f"{delayed.delay} - {early}", past)
+            ahead = arrays.at(plane, str(delayed.delay), past)
+            calls = [(most, ahead, y), (some, start, arrays.at(y, f"{T} - {early}", target))]
+        lines += [self.call("product", rows, *sizes, x, matrix, into) for rows, x, into in calls]
+        return [opening, *(f"    {line}" for line in lines), "}"]
 
     def _sum_text(self, node: Contract, fresh: bool) -> str:
         parts = [value.shown for value in node.addends]
@@ -164,8 +172,8 @@ class NodeWriter:
             return [f"{text} */", self.call("outer", *head, arrays.base[right.name], "0", "NULL", target)]
         source, shift, start = right.name, 0, "NULL"
         if right.kind is Kind.PAST:
-            source, shift = arrays.carries[right.name].state.name, 1 if self.program.reverse else -1
-            start = arrays.starts[source]
+            source, shift = self.program.pasts[right.name][0].state.name, arrays.shift(right)
+            start = arrays.first(right)
         head = (ours["T"], ours["B"], ours["lengths"], n, m, stride, arrays.base[node.left.name])
         call = self.call("outer", *head, arrays.base[source], shift, start, target)
         return [f"{text}, over all steps */", call]
@@ -179,23 +187,21 @@ class NodeWriter:
         if node.target.name not in self.done:
             lines.append(self.call("clear", self.arrays.plane_size(node.target), target))
         head = (ours["T"], ours["B"], width, node.offset, ours["lengths"])
-        lines.append(self.call("shift", *head, source, history or "NULL", target))
+        depth = self.program.begins[node.source.name] if history else 0
+        lines.append(self.call("shift", *head, source, depth, history or "NULL", target))
         return lines
 
-    def _island(self, island: Island, often: str) -> list[str]:
-        arrays, ours = self.arrays, self.arrays.ours
-        units = Units(self.program, arrays, island, self.done, self.adjoint)
-        if not units.assigns:
-            return []
-        writer = CWriter(self.single, units.element, self.functions)
-        if often == ONCE:
-            return units.lines(writer)
-        number = f"_{len(self.units) + 1}" if self.units else ""
-        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
-        self.units.append(units.text(name, writer))
-        rows = {value.name: self._row(value, often) for value in units.moving}
-        given = [rows.get(value.name) or arrays.base[value.name] for value in units.arguments]
-        call = f"{name}({', '.join([*units.sizes, *given])});"
+    def _rows(self, nodes: Sequence[Node], often: str) -> list[str]:
+        """What is done row by row: one loop, in which each row goes through all of the nodes."""
+        ours = self.arrays.ours
+        calls: list[str] = []
+        clears: list[str] = []
+        for node in nodes:
+            made, skipped = self._row_calls(node, often)
+            calls, clears = [*calls, *made], [*clears, *skipped]
+            self.done.update(value.name for value in writes(node))
+        if often == ONCE or not calls:
+            return calls
         index, last = (ours["row"], product(ours["T"], ours["B"])) if often == ALL else (ours["b"], ours["B"])
         lines = [f"for (int64_t {index} = 0; {index} < {last}; {index}++) {{"]
         if self.adjoint:
@@ -203,12 +209,66 @@ class NodeWriter:
             if often == ALL:
                 t, b = f"{index} / {ours['B']}", f"{index} % {ours['B']}"
             lines.append(f"    if ({ours['lengths']} && {t} >= {ours['lengths']}[{b}]) {{")
-            for value in units.fresh:
-                lines.append(f"        {self.call('clear', arrays.width(value.width), rows[value.name])}")
+            lines += (f"        {clear}" for clear in clears)
             lines += ["        continue;", "    }"]
-        return [*lines, f"    {call}", "}"]
+        return [*lines, *(f"    {call}" for call in calls), "}"]
+
+    def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
+        """The calls for one row of a node, and those instead where its sequence has ended."""
+        if isinstance(node, (Extreme, Scan)):
+            return self._along(node, often)
+        assert isinstance(node, (Island, Reduce, SumRows))
+        island = node if isinstance(node, Island) else Island((node,))
+        units = Units(self.program, self.arrays, island, self.done, self.adjoint)
+        if not units.assigns:
+            return [], []
+        writer = CWriter(self.single, units.element, self.functions)
+        if often == ONCE:
+            return units.lines(writer), []
+        name = self._named(units, writer)
+        rows = {value.name: self._row(value, often) for value in units.moving}
+        given = [rows.get(value.name) or self.arrays.base[value.name] for value in units.arguments]
+        clears = [self.clear_row(value, self._row(value, often)) for value in units.fresh]
+        return [f"{name}({', '.join([*units.sizes, *given])});"], clears
+
+    def _along(self, node: Extreme | Scan, often: str) -> tuple[list[str], list[str]]:
+        """The same for what goes from unit to unit."""
+        width, target = self.arrays.width(node.source.width), self._row(node.target, often)
+        clears = [] if node.target.name in self.done else [self.clear_row(node.target, target)]
+        if isinstance(node, Extreme):
+            head = (width, int(node.largest), self._row(node.source, often))
+            return [self.call("extreme", *head, target)], clears
+        call = self.call("scan", width, int(node.back), self._row(node.source, often), target)
+        return [*clears, call], clears
+
+    def clear_row(self, value: Value, row: str) -> str:
+        """A call that sets one row of a value to zero."""
+        return self.call("clear", self.arrays.width(value.width), row)
+
+    def _named(self, units: Units, writer: CWriter) -> str:
+        """The name of a fused loop, which becomes a function of the file."""
+        number = f"_{len(self.units) + 1}" if self.units else ""
+        name = f"gg_{'backward' if self.adjoint else 'forward'}_units{number}"
+        self.units.append(units.text(name, writer))
+        return name
 
     def _row(self, value: Value, often: str) -> str:
+        if often == ONCE:
+            return self.arrays.base[value.name]
         if often == ALL:
             return self.arrays.row(value)
         return offset(self._array(value, often), self.arrays.ours["b"], self.arrays.stride(value.width))
+
+
+def _runs(nodes: Iterable[Node]) -> list[list[Node]]:
+    """Nodes that are done row by row together; others alone."""
+    runs: list[list[Node]] = []
+    joins = False
+    for node in nodes:
+        by_row = not isinstance(node, (Contract, OuterRows, Shift))
+        if joins and by_row:
+            runs[-1].append(node)
+        else:
+            runs.append([node])
+        joins = by_row
+    return runs

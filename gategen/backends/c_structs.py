@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import comment, head, laid_out, summed
-from gategen.calculus.ir import Kind, Program, Shift, Value
+from gategen.calculus.ir import Kind, Program, Value
 from gategen.language.cell import Cell
 from gategen.language.shapes import Width
 
@@ -18,11 +18,6 @@ _SHOWN = 12
 
 Counts = Sequence[tuple[str, str]]
 """Numbers of elements as C expressions, each with the name of the array that has them."""
-
-
-def histories(program: Program) -> list[Shift]:
-    """The shifts that read an input's past; its value before the sequence comes from the caller."""
-    return [node for node in program.step if isinstance(node, Shift) and program.history(node)]
 
 
 @dataclass(frozen=True)
@@ -75,16 +70,17 @@ class Interface:
                 self._add(self.params, value.name, value.name, self.shape(value), ", ".join(words))
         for value in program.inputs:
             self._add(self.inputs, value.name, value.name, self.shape(value), value.shown)
-        begins = {carry.state.name: carry.initial for carry in program.carries}
-        states = [carry.state for carry in program.carries]
-        for value in [*states, *(shift.source for shift in histories(program))]:
-            shown = f"{value.name} before the first step, NULL for {begins.get(value.name, 0.0):g}"
-            self._add(self.inputs, f"start {value.name}", f"{value.name}_initial", self._row(value), shown)
+        declared = {carry.state.name: carry.initial for carry in program.carries}
+        for name, steps in program.begins.items():
+            when = f"{steps} to 1 steps before the first" if steps > 1 else "before the first step"
+            shown = f"{name} {when}, NULL for {declared.get(name, 0.0):g}"
+            self._add(self.inputs, f"start {name}", f"{name}_initial", self._row(name), shown)
         for value in program.outputs:
             self._add(self.outputs, value.name, value.name, self.shape(value), value.shown)
-        for state in states:
-            shown = f"{state.name} after the last step"
-            self._add(self.outputs, f"final {state.name}", f"{state.name}_final", self._row(state), shown)
+        for name in declared:
+            steps = program.begins[name]
+            when = f"in the last {steps} steps, oldest first" if steps > 1 else "after the last step"
+            self._add(self.outputs, f"final {name}", f"{name}_final", self._row(name), f"{name} {when}")
         self.lengths = c_name("lengths", {member.name for member in self.inputs.values()})
 
     def _add(self, members: dict[str, Member], key: str, wanted: str, shape: str, meaning: str) -> None:
@@ -95,8 +91,9 @@ class Interface:
         """A width in members of the struct of sizes."""
         return str(width.substitute({name: Width.of(self.sizes[name]) for name in width.names}))
 
-    def _row(self, value: Value) -> str:
-        return f"[B][{self.width(value.width)}]"
+    def _row(self, name: str) -> str:
+        steps, width = self.program.begins[name], self.program.values[name].width
+        return f"{f'[{steps}]' if steps > 1 else ''}[B][{self.width(width)}]"
 
     def shape(self, value: Value) -> str:
         """The C shape of a value's array: ``[T][B][n_h]``, ``[n_h][n_x]``."""

@@ -67,6 +67,9 @@ def laid_out(text: str) -> str:
 def _folded(line: str) -> list[str]:
     if len(line) <= WIDTH or line.lstrip().startswith("* "):
         return [line]
+    if line.lstrip().startswith("#"):
+        *rows, last = _broken(line, len(line) - len(line.lstrip()) + 4, WIDTH - 2)
+        return [*(f"{row} \\" for row in rows), last]
     before, sign, text = line.partition("/* ")
     if not sign:
         return _broken(line, len(line) - len(line.lstrip()) + 4)
@@ -86,14 +89,14 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [indent + line for line in lines]
 
 
-def _broken(line: str, hang: int) -> list[str]:
+def _broken(line: str, hang: int, width: int = WIDTH) -> list[str]:
     """A line broken where fewest brackets are open, as late as possible, and aligned at the bracket."""
-    if len(line) <= WIDTH:
+    if len(line) <= width:
         return [line]
     best: tuple[tuple[int, int], int, int] | None = None
     columns: list[int] = []
     depth = 0
-    for place, letter in enumerate(line[: WIDTH + 1]):
+    for place, letter in enumerate(line[: width + 1]):
         if letter in "([":
             depth, columns = depth + 1, [*columns, place + 1]
         elif letter in ")]":
@@ -104,14 +107,14 @@ def _broken(line: str, hang: int) -> list[str]:
         last = rank == len(_BREAKS) - 1
         end = place + 2 * last + (rank == 0)
         goodness = (len(line) if last else depth, rank)
-        if end <= WIDTH and (best is None or goodness <= best[0]):
+        if end <= width and (best is None or goodness <= best[0]):
             best = (goodness, end, columns[-1] if columns else hang)
     if best is None:
         return [line]
     _, end, column = best
     first, rest = line[:end].rstrip(), line[end:].strip()
-    more = _broken(" " * column + rest, column)
-    if max(map(len, more)) > WIDTH:
+    more = _broken(" " * column + rest, column, width)
+    if max(map(len, more)) > width:
         # The bracket stands too far right for what is left.
-        more = _broken(" " * hang + rest, hang)
+        more = _broken(" " * hang + rest, hang, width)
     return [first, *more]

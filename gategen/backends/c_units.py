@@ -105,7 +105,7 @@ class Units:
     def sizes(self) -> list[str]:
         """The widths that the function needs."""
         names = [name for width in self.island.shape for name in width.names]
-        names += [value.name for value in self._touched if value.kind is Kind.SIZE]
+        names += [value.shown for value in self._touched if value.kind is Kind.SIZE]
         return [self.arrays.sizes[name] for name in dict.fromkeys(names)]
 
     def text(self, name: str, writer: CWriter) -> str:
@@ -152,7 +152,7 @@ class Units:
                 number = writer.literal(sympy.Float(self.program.constants[value.name]))
                 lines.append(f"const real {names[value.name]} = {number};")
             elif value.kind is Kind.SIZE:
-                lines.append(f"const real {names[value.name]} = (real){self.arrays.sizes[value.name]};")
+                lines.append(f"const real {names[value.name]} = (real){self.arrays.sizes[value.shown]};")
         given = {value.name for value in self.arguments}
         for value in self.arguments:
             place = self.arrays.placement.alias.get(value.name, value.name)
@@ -160,15 +160,18 @@ class Units:
                 if other.name not in given:
                     constant = "" if other.name in self._written else "const "
                     lines.append(f"{constant}real *{names[other.name]} = {names[value.name]};")
-        sums = [value for value in self.fresh if value.shape != self.island.shape]
-        return [*lines, *(f"{names[value.name]}[0] = 0;" for value in sums)]
+        sums = {a.target.name: a.target for a in self.assigns if isinstance(a, Reduce)}
+        return [*lines, *(f"{names[name]}[0] = 0;" for name in sums if name not in self.done)]
 
     def _statements(self, writer: CWriter) -> list[str]:
         lines: list[str] = []
         origin, begun = -1, set(self.done)
         targets = [assign.target.name for assign in self.assigns]
         if self.adjoint and self.assigns[0].origin < 0:
-            lines.append("/* what arrives from the following step and from outside */")
+            # Of several states in one loop each may be read any number of steps later.
+            several = any(carry.delay > 1 for carry in self.program.carries)
+            steps = "steps" if several else "step"
+            lines.append(f"/* what arrives from the following {steps} and from outside */")
         for assign in self.assigns:
             if assign.origin not in (origin, -1):
                 equation = self.program.equations[assign.origin]

@@ -11,7 +11,19 @@ from sympy import Add, Expr, Integer, Mul, Pow
 from gategen.backends.formula import terms
 from gategen.backends.naming import width_formula
 from gategen.backends.walkthrough import Part, Walkthrough
-from gategen.calculus.ir import Contract, Kind, Node, Program, Reduce, SumRows, Value, flatten, writes
+from gategen.calculus.ir import (
+    Contract,
+    Extreme,
+    Kind,
+    Node,
+    Program,
+    Reduce,
+    Scan,
+    SumRows,
+    Value,
+    flatten,
+    writes,
+)
 from gategen.calculus.order import arrange
 from gategen.language.functions import ElementWise
 
@@ -86,6 +98,8 @@ def elements(walkthrough: Walkthrough) -> list[ElementCost]:
 def _width(node: Node) -> sympy.Basic:
     if isinstance(node, (Reduce, SumRows)) and node.shape:
         return node.shape[0]
+    if isinstance(node, Extreme):
+        return node.source.width
     return writes(node)[0].width
 
 
@@ -95,6 +109,8 @@ def _work(node: Node) -> tuple[int, int]:
     extra = 0
     if isinstance(node, (Reduce, SumRows)):
         expressions, extra = (node.expr,), 1
+    elif isinstance(node, (Extreme, Scan)):
+        extra = 1
     elif isinstance(node, Contract):
         extra = len(node.addends)
     elif hasattr(node, "assigns"):

@@ -26,7 +26,7 @@ from gategen.backends.formula import (
 from gategen.backends.naming import width_formula
 from gategen.backends.reasons import Nouns, Prose, arguments, listed, reason
 from gategen.backends.walkthrough import Edge, Line, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Program, flatten
+from gategen.calculus.ir import Contract, Island, Kind, Program, Reduce, flatten
 from gategen.calculus.order import arrange
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
@@ -64,6 +64,7 @@ class Document:
         title: First line of its text, or its name.
         citation: The other lines.
         reverse: Whether steps run from right to left.
+        delay: How many steps back a step reads a state at most.
         names: How symbols are written.
         symbols: Symbol, meaning, shape.
         functions: Function, derivative.
@@ -86,6 +87,7 @@ class Document:
     title: str
     citation: tuple[str, ...]
     reverse: bool
+    delay: int
     names: Names
     symbols: tuple[Row, ...]
     functions: tuple[Row, ...]
@@ -115,6 +117,7 @@ def document(cell: Cell, program: Program) -> Document:
         title=first.rstrip("."),
         citation=tuple(line for line in rest if line),
         reverse=program.reverse,
+        delay=max((carry.delay for carry in program.carries), default=1),
         names=walk.names,
         symbols=tuple(_symbols(walk, nouns)),
         functions=tuple(_functions(walk)),
@@ -125,7 +128,7 @@ def document(cell: Cell, program: Program) -> Document:
         carried=tuple(_sums(walk, Kind.PAST, Kind.SHIFTED)),
         gradients=(*_sums(walk, Kind.INPUT), *_gradients(walk)),
         batch=tuple(_batch(walk)),
-        jacobian=tuple(line for carry in program.carries for line in walk.jacobian(carry.past)),
+        jacobian=tuple(line for _, past in program.pasts.values() for line in walk.jacobian(past.value)),
         cost=(*map(_product_row, products), *map(_element_row, cost.elements(walk))),
         total=_total(products),
         stored=tuple(_stored_row(row, walk.names) for row in stored),
@@ -204,8 +207,9 @@ def _functions(walk: Walkthrough) -> Iterable[Row]:
     """The functions of a cell with their derivatives, from the table of functions."""
     used: dict[type[ElementWise], None] = {}
     for node in flatten((*walk.program.setup, *walk.program.step)):
-        for assign in node.assigns if isinstance(node, Island) else ():
-            for found in sympy.preorder_traversal(assign.expr):
+        exprs = [assign.expr for assign in node.assigns] if isinstance(node, Island) else []
+        for expr in [node.expr] if isinstance(node, Reduce) else exprs:
+            for found in sympy.preorder_traversal(expr):
                 if isinstance(found, ElementWise) and not found.row.infix and found.row.name != "where":
                     used.setdefault(found.func)
     value = _function_value(walk.names)
@@ -337,7 +341,7 @@ def _plane(names: Names, width: Expr) -> Expr:
 
 def _storage(program: Program, stored: list[cost.Stored], names: Names) -> Prose:
     """The planes that a run keeps; inputs are the caller's, and a past state is the state's plane."""
-    states = {carry.past.name: carry.state for carry in program.carries}
+    states = {name: carry.state for name, (carry, _) in program.pasts.items()}
     kept = {
         states.get(row.value.name, row.value).name: row.value.width
         for row in stored

@@ -9,6 +9,7 @@ import sympy
 from sympy import Add, Expr, Mul
 
 from gategen.language.notation import Concat, MatVec
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Role
 
 GREEK = frozenset(
@@ -79,6 +80,10 @@ class Identity(Operator):
     """The identity matrix."""
 
 
+class Running(Operator):
+    """The matrix of the running sum: ones on and below its diagonal."""
+
+
 class OverSteps(Operator):
     """The sum over all steps."""
 
@@ -142,6 +147,8 @@ class Names:
             return 1
         if isinstance(node, OverUnits):
             return 0
+        if isinstance(node, Reduction):
+            return int(node.row.keeps)
         return max((self.rank(argument) for argument in node.args), default=0)
 
 

@@ -26,7 +26,12 @@ _INLINE = 45
 _SUM_MARK, _PRODUCT_MARK = "\x01", "\x02"
 _MARKS = str.maketrans("", "", _SUM_MARK + _PRODUCT_MARK)
 _COMPARISONS = {">": ">", ">=": r"\ge", "<": "<", "<=": r"\le", "==": "=", "!=": r"\ne"}
-_DELIMITED = {"sqrt": (r"\sqrt{", "}"), "abs": (r"\left\lvert ", r" \right\rvert")}
+_DELIMITED = {
+    "sqrt": (r"\sqrt{", "}"),
+    "abs": (r"\left\lvert ", r" \right\rvert"),
+    "norm": (r"\left\lVert ", r" \right\rVert"),
+    "dot": (r"\left\langle ", r" \right\rangle"),
+}
 _BELOW, _ROW = r";\, ", r" \\ "
 NEXT_LINE = " \\\\\n"
 _TALL = (r"\frac", r"\begin", r"\left")
@@ -77,8 +82,8 @@ class LatexPrinter(Printer):
         return rf"({mantissa} \cdot 10^{{{int(exponent)}}})" if exponent else mantissa
 
     def symbol(self, meaning: str) -> str:
-        """The vector of ones, the identity."""
-        return {"ones": r"\mathbf{1}", "identity": "I"}[meaning]
+        """The vector of ones, the identity, the matrix of the running sum."""
+        return {"ones": r"\mathbf{1}", "identity": "I", "running": r"\mathbf{L}"}[meaning]
 
     def parentheses(self, text: str) -> str:
         """As tall as what they enclose."""
@@ -139,7 +144,7 @@ class LatexPrinter(Printer):
         """A function applied."""
         if name in _DELIMITED and not mark:
             before, after = _DELIMITED[name]
-            return before + arguments[0].translate(_MARKS) + after
+            return before + r",\, ".join(arguments).translate(_MARKS) + after
         escaped = name.replace("_", r"\_")
         function = latex.replace(r"\operatorname", self.operator) or f"{self.operator}{{{escaped}}}"
         return function + mark + self.parentheses(r",\, ".join(arguments))

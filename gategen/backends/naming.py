@@ -58,7 +58,7 @@ def _inline(program: Program, authors: dict[str, str]) -> dict[str, Expr]:
 
 def _primal(value: Value, authors: dict[str, str]) -> Name:
     rank = len(value.shape)
-    author = authors.get(value.name, value.name)
+    author = authors.get(value.name, value.shown if value.kind is Kind.SIZE else value.name)
     if value.timeless:
         return Name(author, value.shown, None, rank)
     found = _TIMED.fullmatch(value.shown)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from gategen.backends.numpy_pass import Backward, Forward, PassView
 from gategen.backends.numpy_syntax import LocalNames, NumpyWriter
 from gategen.backends.render import render
-from gategen.calculus.ir import Kind, Program, Shift
+from gategen.calculus.ir import Kind, Program
 from gategen.calculus.schedule import Schedule
 from gategen.language.cell import Cell
 
@@ -25,6 +25,7 @@ class ReferenceView:
         cell: The cell's name.
         doc: Title and citation, fit for a docstring.
         table: Every argument with its shape.
+        delayed: Whether a run starts from more than one step of anything.
         definitions: The imports, then each function that NumPy lacks.
         numpy: How the module calls NumPy.
         forward: The forward pass.
@@ -34,6 +35,7 @@ class ReferenceView:
     cell: str
     doc: str
     table: str
+    delayed: bool
     definitions: tuple[str, ...]
     numpy: str
     forward: PassView
@@ -60,6 +62,7 @@ def view(plan: Schedule, cell: Cell) -> ReferenceView:
         cell=_quoted(" ".join(cell.name.split())),
         doc=_quoted(cell.doc.strip() or cell.name),
         table="\n".join(_table(plan.program)),
+        delayed=max(plan.program.begins.values(), default=1) > 1,
         definitions=("\n".join(imports), *functions.values()),
         numpy=numpy,
         forward=forward,
@@ -74,14 +77,16 @@ def _quoted(text: str) -> str:
 
 def _table(program: Program) -> Iterator[str]:
     writer = NumpyWriter(LocalNames(()))
-    histories = [node.source for node in program.step if isinstance(node, Shift) and program.history(node)]
     weights = [v for v in program.parameters if v.kind in (Kind.PARAMETER, Kind.FROZEN)]
     rows = [("inputs", v.name, writer.shape(v.shape, "T", "B")) for v in program.inputs]
     rows += [("params", v.shown or v.name, writer.shape(v.shape)) for v in weights]
-    begins = [*(carry.state for carry in program.carries), *histories]
-    rows += [("initial", v.name, writer.shape(v.shape, "B")) for v in begins]
+    known = {
+        name: writer.shape(program.values[name].shape, *([str(steps)] if steps > 1 else []), "B")
+        for name, steps in program.begins.items()
+    }
+    rows += [("initial", name, shape) for name, shape in known.items()]
     rows += [("outputs", v.name, writer.shape(v.shape, "T", "B")) for v in program.outputs]
-    rows += [("final", carry.state.name, writer.shape(carry.state.shape, "B")) for carry in program.carries]
+    rows += [("final", carry.state.name, known[carry.state.name]) for carry in program.carries]
     wide = max(len(name) for _, name, _ in rows)
     last = ""
     for group, name, shape in rows:

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from sympy import Expr
 
 from gategen.backends.numpy_order import Statement, reads, statements
+from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
 from gategen.calculus.ir import (
     Assign,
     Block,
     Contract,
+    Extreme,
     Kind,
     OuterRows,
     Product,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -116,7 +119,7 @@ class LineWriter:
         """A value without its time."""
         self.used.add(value.name)
         if value.kind is Kind.SIZE:
-            return self.writer.size(value.name)
+            return self.writer.size(value.shown)
         return self.writer.names.value(value.name)
 
     def read(self, value: Value) -> str:
@@ -168,8 +171,9 @@ class LineWriter:
         if isinstance(line, Shift):
             adjoint = line.source.kind is Kind.ADJOINT
             return f"from {line.source.shown.removeprefix('d ')}" if adjoint else line.target.shown
-        later = " and from the step that ran after this one" if line.target.name in self.arriving else ""
-        return f"what arrives from the loss{later}"
+        delays = [carry.delay for carry in self.program.carries if carry.d_state == line.target]
+        later = f" and from the step{'s' if max(delays, default=1) > 1 else ''} that ran after this one"
+        return f"what arrives from the loss{later if line.target.name in self.arriving else ''}"
 
     def _block(self, line: Statement) -> Block | None:
         return line.block if isinstance(line, OuterRows) else None
@@ -201,9 +205,18 @@ class LineWriter:
                 minus = "" if rest is None else self.write(line.expr).removeprefix("-")
                 return Term(self.write(line.expr), whole, bool(line.expr.is_Symbol), minus)
             case Reduce():
-                return Term(f"{self._enclosed(line.expr)}.sum({self._units(line.target)})")
+                text = f"{self._enclosed(line.expr)}.sum({self._units(line.target)})"
+                # A number is the same for all units, and no vector in the term says how many there are.
+                return Term(text if self._has_units(line) else self._times_units(line))
             case SumRows():
+                if not line.target.shape and not self._has_units(line):
+                    return Term(f"({self._row_terms(line.expr)} * {self._count(line)}).sum()")
                 return Term(f"{self._row_terms(line.expr)}.sum({'axis=0' if line.target.shape else ''})")
+            case Extreme():
+                largest = "max" if line.largest else "min"
+                return Term(f"{self.read(line.source)}.{largest}({self._units(line.target)})")
+            case Scan():
+                return Term(self._running(line))
             case Contract():
                 return self._chain(line)
             case Shift():
@@ -215,6 +228,22 @@ class LineWriter:
         if target.timeless and not target.shape:
             return True
         return any(v.shape == target.shape and v.timeless == target.timeless for v in read)
+
+    def _has_units(self, line: Reduce | SumRows) -> bool:
+        return not line.shape or any(value.shape for value in self.program.read(line.expr))
+
+    def _count(self, line: Reduce | SumRows) -> str:
+        width = self.writer.width(line.shape[0])
+        return width if width.isidentifier() else f"({width})"
+
+    def _times_units(self, line: Reduce) -> str:
+        return f"{self._enclosed(line.expr)} * {self._count(line)}"
+
+    def _running(self, line: Scan) -> str:
+        source = self.read(line.source)
+        if not line.back:
+            return f"{self.writer.numpy}.cumsum({source}, axis=-1)"
+        return f"{self.writer.numpy}.cumsum({source}[..., ::-1], axis=-1)[..., ::-1]"
 
     def _units(self, target: Value) -> str:
         return "" if target.timeless else "axis=-1, keepdims=True"
@@ -267,6 +296,10 @@ class LineWriter:
 
     def _moved(self, line: Shift) -> str:
         np, source, offset = self.writer.numpy, self.read(line.source), line.offset
+        depth = self.program.begins.get(line.source.name, 1)
+        if depth > 1 and self.program.history(line) and line.source.kind is Kind.INPUT:
+            start = f'{self.ours("initial")}["{line.source.name}"]'
+            return PastWriter(self.program, self.writer).plane(source, start, abs(offset), depth)
         outside = "0"
         steps = self.writer.zeros(line.source.shape, str(abs(offset)), self.ours("B"))
         if line.source.kind is Kind.INPUT and self.program.history(line):

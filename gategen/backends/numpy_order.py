@@ -9,19 +9,21 @@ from dataclasses import replace
 from gategen.calculus.ir import (
     Assign,
     Contract,
+    Extreme,
     Island,
     Node,
     OuterRows,
     Product,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
     flatten,
 )
 
-Statement = Assign | Reduce | SumRows | Contract | Shift | OuterRows
+Statement = Assign | Reduce | Extreme | Scan | SumRows | Contract | Shift | OuterRows
 """One line: a single contribution to a single value."""
 
 

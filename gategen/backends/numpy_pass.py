@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from gategen.backends.numpy_lines import PARTS, LineWriter
 from gategen.backends.numpy_order import reads, statements
+from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
-from gategen.calculus.ir import Carry, Kind, OuterRows, Shift, Value
+from gategen.calculus.ir import Carry, Kind, OuterRows, Past, Value
 from gategen.calculus.schedule import Phases, Schedule
 
 _LINE = 100
@@ -66,6 +67,7 @@ class Pass:
         self.plan, self.program, self.writer = plan, plan.program, writer
         self.body = LineWriter.of(plan.program, writer, self.phases(), self.equation)
         self.ours = writer.names
+        self.past = PastWriter(plan.program, writer)
         self._equation_of: dict[str, int] = {}
         for line in statements(self.program, (*self.program.setup, *self.program.step)):
             for value in reads(self.program, line):
@@ -175,13 +177,13 @@ class Pass:
         """The head of the loop."""
         return f"{self.ours('t')} in range({self.ours('T')}){'[::-1]' if reverse else ''}"
 
-    def past_plane(self, carry: Carry) -> str:
-        """The states before each step, from those after each."""
-        np, past = self.writer.numpy, self.ours.value(carry.past.name)
-        state, start = self.body.name(carry.state), f"{self._entry('initial', carry.state)}[None]"
-        if self.program.reverse:
-            return f"{past} = {np}.concatenate([{state}, {start}])[1:]"
-        return f"{past} = {np}.concatenate([{start}, {state}])[:{self.ours('T')}]"
+    def past_plane(self, carry: Carry, past: Past) -> str:
+        """The states some steps before each step, from those after each."""
+        np, name = self.writer.numpy, self.ours.value(past.value.name)
+        state, start = self.body.name(carry.state), self._entry("initial", carry.state)
+        if self.program.reverse and carry.delay == 1:
+            return f"{name} = {np}.concatenate([{state}, {start}[None]])[1:]"
+        return f"{name} = {self.past.plane(state, start, past.delay, carry.delay)}"
 
     def selected(self, value: Value) -> str:
         """A plane, zero where there is no sequence."""
@@ -205,20 +207,21 @@ class Forward(Pass):
         """Its lines."""
         program, body, ours = self.program, self.body, self.ours
         late = {v.name for line in body.lines["after"] for v in reads(program, line)}
-        pasts = [carry for carry in program.carries if carry.past.name in late]
-        body.planes -= {carry.past.name for carry in program.carries}
+        pasts = [(carry, past) for name, (carry, past) in program.pasts.items() if name in late]
+        body.planes -= program.pasts.keys()
         body.planes |= {v.name for v in (*program.outputs, *(slot.value for slot in self.plan.tape))}
-        body.planes |= {carry.state.name for carry in pasts}
+        body.planes |= {carry.state.name for carry, _ in pasts}
         before = body.body("before")
         loop = body.body("loop")
+        loop = [line for carry in program.carries for line in self.past.shown(carry, body.used)] + loop
         loop += self._hold()
-        final = [f'"{c.state.name}": {ours.value(c.past.name)}' for c in program.carries]
+        final = [f'"{c.state.name}": {self.past.remembered(c)}' for c in program.carries]
         body.part = "after"
         ended = _dictionary(ours("final"), [final])
-        after = [ended, *(self.past_plane(carry) for carry in pasts)] if pasts else []
+        after = [ended, *(self.past_plane(carry, past) for carry, past in pasts)] if pasts else []
         after += body.body("after")
         results = "\n".join([*([] if pasts else [ended]), self._results()])
-        begins = [f"{ours.value(c.past.name)} = {self._entry('initial', c.state)}" for c in program.carries]
+        begins = [f"{self.past.remembered(c)} = {self._entry('initial', c.state)}" for c in program.carries]
         begin = self.begin((), [*begins, *self.planes()])
         return PassView(
             self.signature(),
@@ -233,11 +236,9 @@ class Forward(Pass):
             return []
         lines = ["# past the end of its sequence a state holds"]
         for carry in self.program.carries:
-            past, state = self.ours.value(carry.past.name), self.body.read(carry.state)
-            stored = f"{state} = " if self.body.stored(carry.state) else ""
-            lines.append(
-                f"{stored}{past} = {self.writer.numpy}.where({self.body.mask_units}, {state}, {past})"
-            )
+            state = self.body.read(carry.state)
+            stored = f"{state} = " if self.body.stored(carry.state) and carry.delay == 1 else ""
+            lines.append(stored + self.past.moved_on(carry, state, self.body.mask_units))
         return lines
 
     def _results(self) -> str:
@@ -265,13 +266,14 @@ class Backward(Pass):
         """Its lines."""
         program, body, ours = self.program, self.body, self.ours
         body.planes |= {slot.value.name for slot in self.plan.tape}
-        body.planes |= {carry.past.name for carry in program.carries}
+        body.planes |= program.pasts.keys()
         body.planes |= {v.name for v in program.gradients.values() if not v.timeless}
         zeros = self._gradients_summed_up()
         body.begun |= {value.name for value in zeros}
         handed = {c.d_state.name: ours(f"{c.d_state.name}_carry") for c in program.carries}
         read = {v.name for part in PARTS for line in body.lines[part] for v in reads(program, line)}
-        body.arriving = {name: carry for name, carry in handed.items() if name in read}
+        newest = {c.d_state.name: "" if c.delay == 1 else "[-1]" for c in program.carries}
+        body.arriving = {name: carry + newest[name] for name, carry in handed.items() if name in read}
         before = body.body("before")
         loop = [*body.body("loop"), *self._hand_back(handed)]
         after = body.body("after")
@@ -301,9 +303,13 @@ class Backward(Pass):
     def _hand_back(self, handed: dict[str, str]) -> list[str]:
         lines = []
         for carry in self.program.carries:
+            known = [past.adjoint.name in self.body.begun for past in carry.pasts]
+            slopes = [
+                self.body.read(past.adjoint) if made else None
+                for past, made in zip(carry.pasts, known, strict=True)
+            ]
             name = handed[carry.d_state.name]
-            back = self.body.read(carry.d_past) if carry.d_past.name in self.body.begun else "0"
-            lines.append(f"{name} = {self.writer.numpy}.where({self.body.mask_units}, {back}, {name})")
+            lines += self.past.handed_back(carry, name, slopes, self.body.mask_units)
         return ["# past the end of its sequence a gradient is handed on", *lines] if lines else []
 
     def _arrivals(self, handed: dict[str, str], zeros: Sequence[Value]) -> tuple[list[Value], list[str]]:
@@ -312,8 +318,9 @@ class Backward(Pass):
         body.part = "before"
         lines = []
         for carry in program.carries:
-            if carry.past.name in body.used:
-                lines.append(f"{self.past_plane(carry)}  # {carry.past.shown}")
+            for past in carry.pasts:
+                if past.value.name in body.used:
+                    lines.append(f"{self.past_plane(carry, past)}  # {past.value.shown}")
         lines.append("# gradients that arrive at the outputs and, step by step, at the states")
         for output, seed in program.seeds.items():
             if seed.name not in body.used:
@@ -322,7 +329,8 @@ class Backward(Pass):
             lines.append(f'{name} = {self.ours("d_outputs")}.get("{output}", {zero})')
             lines.append(f"{name} = {self.selected(seed)}")
         for carry in program.carries:
-            zero = self.writer.zeros(carry.state.shape, self.ours("B"))
+            steps = [str(carry.delay)] if carry.delay > 1 else []
+            zero = self.writer.zeros(carry.state.shape, *steps, self.ours("B"))
             source = f'{self.ours("d_final")}.get("{carry.state.name}", {zero})'
             lines.append(f"{handed[carry.d_state.name]} = {source}")
         lines += self.planes()
@@ -339,12 +347,15 @@ class Backward(Pass):
             for group in self.grouped(trained)
         ]
         initial = [f'"{c.state.name}": {handed[c.d_state.name]}' for c in program.carries]
-        for node in program.step:
-            if isinstance(node, Shift) and program.history(node):
-                initial.append(f'"{node.source.name}": {self._history_gradient(node)}')
+        lines = []
+        for source in dict.fromkeys(shift.source for shift in program.histories):
+            given = self._entry("initial", source)
+            more, slope = self.past.start_gradient(source, given, self.body.name)
+            lines += more
+            initial.append(f'"{source.name}": {slope}')
         names = [ours(name) for name in ("d_inputs", "d_params", "d_initial")]
         groups = ([inputs], params, [initial])
-        lines = [_dictionary(name, items) for name, items in zip(names, groups, strict=True)]
+        lines += [_dictionary(name, items) for name, items in zip(names, groups, strict=True)]
         return "\n".join([*lines, f"return {', '.join(names)}"])
 
     def _input_gradient(self, value: Value) -> str:
@@ -360,15 +371,3 @@ class Backward(Pass):
         name = self.body.name(gradient)
         # A sum over everything is a NumPy scalar, which older versions widen.
         return name if value.shape else f"{self.writer.numpy}.asarray({name}, {self.writer.dtype()})"
-
-    def _history_gradient(self, moved: Shift) -> str:
-        """The gradient of what an input was before the sequence: only the first step reads it."""
-        np, program = self.writer.numpy, self.program
-        adjoint = program.adjoint_of(moved)
-        if adjoint is None:
-            return f"{np}.zeros_like({self._entry('initial', moved.source)})"
-        plane, active = self.body.name(adjoint), self.ours("active")
-        if not program.reverse:
-            return f"{np}.where({active}[:1, :, None], {plane}[:1], 0).sum(axis=0)"
-        last = f"{np}.arange({self.ours('T')})[:, None] == {self.ours('lengths')} - 1"
-        return f"{np}.where(({last})[..., None], {plane}, 0).sum(axis=0)"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gategen.backends.render import render
-from gategen.calculus.ir import Contract, Island, Node, OuterRows, Reduce, Shift, SumRows
+from gategen.calculus.ir import Contract, Extreme, Island, Node, OuterRows, Reduce, Scan, Shift, SumRows
 from gategen.calculus.recurrence import recurrence
 from gategen.calculus.schedule import Choice, Phases, Schedule, product_text
 from gategen.calculus.storage import Storage, place
@@ -78,6 +78,12 @@ def node_lines(node: Node) -> list[str]:
             return [f"element-wise over {width}:", *(f"    {line}" for line in lines)]
         case Reduce() | SumRows():
             return [f"{node.target.name} += sum of {expression_text(node.expr)}"]
+        case Extreme():
+            kind = "largest" if node.largest else "smallest"
+            return [f"{node.target.name} = the {kind} of {node.source.name}"]
+        case Scan():
+            end = ", from the last unit" if node.back else ""
+            return [f"{node.target.name} += running sum of {node.source.name}{end}"]
         case Contract():
             products = [product_text(p.weight, p.operand, p.transposed) for p in node.products]
             return [

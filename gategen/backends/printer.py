@@ -20,6 +20,7 @@ from gategen.backends.formula import (
     OverSteps,
     OverUnits,
     Prime,
+    Running,
     Stacked,
     Total,
     Transposed,
@@ -28,6 +29,7 @@ from gategen.backends.formula import (
 )
 from gategen.language.functions import ElementWise
 from gategen.language.notation import Concat, MatVec
+from gategen.language.reductions import Reduction
 
 _SUM, _PRODUCT, _FACTOR, _POWER, _ATOM = range(1, 6)
 
@@ -55,6 +57,9 @@ class Printer(ABC):
             return _ATOM, self.concatenation([self.write(argument) for argument in node.args])
         if isinstance(node, ElementWise):
             return self._function(node)
+        if isinstance(node, Reduction):
+            arguments = [self.write(argument) for argument in node.args]
+            return _ATOM, self.call(node.row.name, node.row.latex, arguments)
         if isinstance(node, Operator):
             return self._operator(node)
         if isinstance(node, Add):
@@ -109,9 +114,8 @@ class Printer(ABC):
             case Transposed():
                 (inner,) = arguments
                 bare = inner.args[0] if isinstance(inner, Stacked) else inner
-                return _ATOM, self.transposed(
-                    self.write(inner), bool(bare.is_Symbol or isinstance(bare, Ones))
-                )
+                plain = bool(bare.is_Symbol or isinstance(bare, (Ones, Running)))
+                return _ATOM, self.transposed(self.write(inner), plain)
             case Stacked():
                 before, self.stacked = self.stacked, True
                 own, text = self._written(arguments[0])
@@ -119,8 +123,8 @@ class Printer(ABC):
                 return own, text
             case Chain():
                 return _PRODUCT, self.chain([self.write(argument, _FACTOR) for argument in arguments])
-            case Ones() | Identity():
-                return _ATOM, self.symbol("ones" if isinstance(node, Ones) else "identity")
+            case Ones() | Identity() | Running():
+                return _ATOM, self.symbol(type(node).__name__.lower())
             case Dimensions():
                 return _ATOM, self.dimensions([self.write(argument, _FACTOR) for argument in arguments])
             case Diagonal():
@@ -159,7 +163,7 @@ class Printer(ABC):
 
     @abstractmethod
     def symbol(self, meaning: str) -> str:
-        """The vector of ``ones`` or the ``identity``."""
+        """The vector of ``ones``, the ``identity`` or the matrix of the ``running`` sum."""
 
     @abstractmethod
     def parentheses(self, text: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 import sympy
 from sympy import Add, Expr, Mul, Pow
 
-from gategen.backends.formula import Equality, Partial, factors
+from gategen.backends.formula import Equality, Partial, Running, factors
 from gategen.backends.walkthrough import Edge, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Value, flatten
+from gategen.calculus.ir import Contract, Extreme, Island, Kind, Reduce, Scan, Value, flatten
 from gategen.calculus.lower import identifier
 from gategen.language.functions import ElementWise
 
@@ -72,11 +72,14 @@ def reason(part: Part, nouns: Nouns) -> Prose:
     target = part.target.symbol
     if part.d_target is None:
         return ("no gradient reaches ", target, ", and it hands none on.")
-    if not part.edges:
+    if not part.edges or isinstance(part.node, Extreme):
         return ("nothing that ", target, " is computed from has a gradient.")
     if isinstance(part.node, Contract):
         return ("by the rule of the matrix product ", *_receive(part.edges, nouns))
-    subject, plural = _rules(part.node.assigns[0].expr)
+    if isinstance(part.node, Scan):
+        matrix: Prose = (", whose matrix ", Running(), " has ones on and below its diagonal, ")
+        return ("by the rule of the running sum", *matrix, *_receive(part.edges, nouns))
+    subject, plural = _rules(part.node)
     verb = " give " if plural else " gives "
     partials: list[Prose] = [
         (Equality(Partial(target, edge.read.symbol), edge.partial),)
@@ -96,9 +99,10 @@ def _receive(edges: Iterable[Edge], nouns: Nouns) -> Prose:
     return (*receivers, " receives" if len(read) == 1 else " receive", *note)
 
 
-def _rules(expression: Expr) -> tuple[Prose, bool]:
-    """The rules of differentiation that an expression needs, and whether the words are a plural."""
-    rules: dict[str, None] = {}
+def _rules(node: Island | Reduce) -> tuple[Prose, bool]:
+    """The rules of differentiation that a node needs, and whether the words are a plural."""
+    expression = node.expr if isinstance(node, Reduce) else node.assigns[0].expr
+    rules: dict[str, None] = {"sum": None} if isinstance(node, Reduce) else {}
     functions: dict[type[ElementWise], None] = {}
     cases = False
     for node in sympy.preorder_traversal(expression):

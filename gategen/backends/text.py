@@ -38,8 +38,8 @@ class TextPrinter(Printer):
         return f"({text})" if "/" in text else text
 
     def symbol(self, meaning: str) -> str:
-        """The vector of ones, the identity."""
-        return {"ones": "1", "identity": "I"}[meaning]
+        """The vector of ones, the identity, the matrix of the running sum."""
+        return {"ones": "1", "identity": "I", "running": "L"}[meaning]
 
     def parentheses(self, text: str) -> str:
         """Round ones."""

@@ -25,8 +25,8 @@ class View:
     """The fields of the templates ``derivation.*``; see `Document` for what they hold.
 
     Attributes:
-        before: The step whose states a step reads, ``t-1`` or ``t+1``.
-        after: The step that reads this step's states.
+        before: The steps whose states a step reads: ``step t-1``, ``steps t+1 to t+3``.
+        after: The steps that read this step's states, with their verb: ``step t+1 has``.
         first: The step that runs first.
         last: The step that runs last.
     """
@@ -108,8 +108,8 @@ def view(document: Document, markup: Markup) -> View:
         name=document.name,
         title=markup.text(document.title),
         citation=tuple(map(markup.text, document.citation)),
-        before="t+1" if reverse else "t-1",
-        after="t-1" if reverse else "t+1",
+        before=_span(markup, "+" if reverse else "-", document.delay),
+        after=_span(markup, "-" if reverse else "+", document.delay, " has", " have"),
         first="T-1" if reverse else "0",
         last="0" if reverse else "T-1",
         symbols=rows(document.symbols),
@@ -130,6 +130,12 @@ def view(document: Document, markup: Markup) -> View:
         storage=markup.prose(document.storage),
         warnings=tuple(map(markup.text, document.warnings)),
     )
+
+
+def _span(markup: Markup, sign: str, delay: int, one: str = "", many: str = "") -> str:
+    """The next step, or as many as a state is read back, with the verb that they take."""
+    nearest, furthest = (markup.inline(f"t{sign}{steps}") for steps in (1, delay))
+    return f"step {nearest}{one}" if delay == 1 else f"steps {nearest} to {furthest}{many}"
 
 
 def _sentence(step: Step, markup: Markup) -> str:

@@ -18,6 +18,7 @@ from gategen.backends.formula import (
     Identity,
     Ones,
     OverUnits,
+    Running,
     Stacked,
     Total,
     Transposed,
@@ -27,6 +28,7 @@ from gategen.backends.naming import Columns, names_of, primal_shown
 from gategen.calculus.ir import (
     Assign,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
@@ -34,6 +36,7 @@ from gategen.calculus.ir import (
     Product,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -43,9 +46,14 @@ from gategen.calculus.ir import (
 from gategen.calculus.order import arrange
 from gategen.language.cell import Cell
 from gategen.language.notation import evaluate
+from gategen.language.reductions import REDUCTIONS
 
 _CHAIN_LENGTH = 6
 """Factors up to which a product is written out instead of getting a name of its own."""
+
+
+Forward = Island | Contract | Reduce | Extreme | Scan
+"""The nodes of a step that compute a value of their own."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,7 @@ class Part:
         edges: Signals first, then parameters.
     """
 
-    node: Island | Contract
+    node: Forward
     target: Value
     d_target: Value | None
     equation: Line
@@ -151,11 +159,11 @@ class Walkthrough:
         adjoint_nodes = list(flatten(backward))
         made = []
         for node in reversed(list(flatten(forward))):
-            if isinstance(node, (Island, Contract)):
+            if not isinstance(node, (Shift, SumRows, OuterRows)):
                 made.append(self._part(node, adjoint_nodes))
         return tuple(reversed(made))
 
-    def _part(self, node: Island | Contract, adjoint_nodes: list[Node]) -> Part:
+    def _part(self, node: Forward, adjoint_nodes: list[Node]) -> Part:
         (target,) = writes(node)
         d_target = self.adjoint_of(target)
         part = Part(node, target, d_target, Line(target.symbol, self._right(node)), ())
@@ -166,7 +174,7 @@ class Walkthrough:
             (receiver,) = writes(back)
             primal = self._primal[receiver.name]
             if _receives(node, back, primal) and _hands_on(back, d_target, part.origin):
-                edges.append(self._edge(back, d_target, primal))
+                edges.append(self._edge(node, back, d_target, primal))
         return replace(part, edges=tuple(sorted(edges, key=lambda edge: edge.read.timeless)))
 
     def adjoint_of(self, value: Value) -> Value | None:
@@ -181,7 +189,7 @@ class Walkthrough:
                 return self.adjoint_of(assign.target) if same else None
         return None
 
-    def _sharing(self, node: Island | Contract, d_target: Value) -> Iterator[Value]:
+    def _sharing(self, node: Forward, d_target: Value) -> Iterator[Value]:
         if isinstance(node, Island):
             for value in self.program.reads(node):
                 if value.name not in self._adjoint and self.adjoint_of(value) == d_target:
@@ -192,17 +200,28 @@ class Walkthrough:
         left = self.names.add(f"d {value.shown}", name)
         return Edge(value, Line(left, d_target.symbol), Identity(), Integer(1))
 
-    def _right(self, node: Island | Contract) -> Expr:
-        if isinstance(node, Island):
-            return node.assigns[0].expr
+    def _right(self, node: Forward) -> Expr:
+        match node:
+            case Island():
+                return node.assigns[0].expr
+            case Reduce():
+                return OverUnits(self._for_all_units(node.expr))
+            case Extreme():
+                return REDUCTIONS["max" if node.largest else "min"](node.source.symbol)
+            case Scan():
+                return REDUCTIONS["cumsum"](node.source.symbol)
         products = [Chain(self._matrix(p), p.operand.symbol) for p in node.products]
         return add_all([*products, *(value.symbol for value in node.addends)])
+
+    def _for_all_units(self, expr: Expr) -> Expr:
+        """A number that all units have in common, as a vector."""
+        return Chain(expr, Ones()) if self.names.rank(expr) == 0 else expr
 
     def _matrix(self, product: Product) -> Expr:
         symbol = self.columns.symbol(product.weight, product.block)
         return Transposed(symbol) if product.transposed else symbol
 
-    def _edge(self, back: Node, d_target: Value, primal: Value) -> Edge:
+    def _edge(self, node: Forward, back: Node, d_target: Value, primal: Value) -> Edge:
         (receiver,) = writes(back)
         adds = primal.name in self._seen or primal.name in self._accumulated
         self._seen.add(primal.name)
@@ -220,10 +239,19 @@ class Walkthrough:
                 return Edge(primal, line, Identity(), stacked=stacked, weight=primal)
             case Island(assigns=(Assign() as given,)):
                 partial = given.partial if given.partial is not None else Integer(1)
-                return Edge(primal, Line(left, given.expr, adds), self._diagonal(partial, primal), partial)
+                factor = self._row(partial) if isinstance(node, Reduce) else self._diagonal(partial, primal)
+                return Edge(primal, Line(left, given.expr, adds), factor, partial)
+            case Scan():
+                line = Line(left, Chain(Transposed(Running()), d_target.symbol), adds)
+                return Edge(primal, line, Running())
             case Reduce() | SumRows():
-                return self._summed_edge(back, d_target, primal, adds)
+                return self._summed_edge(node, back, d_target, primal, adds)
         raise AssertionError(f"{back} hands nothing on")
+
+    def _row(self, partial: Expr) -> Expr:
+        """The derivative of a sum over the units."""
+        row = Transposed(Ones()) if self.names.rank(partial) == 0 else Transposed(partial)
+        return row if partial == 1 or self.names.rank(partial) else Chain(partial, row)
 
     def _diagonal(self, partial: Expr, primal: Value) -> Expr:
         if partial == 1:
@@ -232,18 +260,21 @@ class Walkthrough:
             return Chain(partial, Identity())
         return Diagonal(partial) if primal.shape else partial
 
-    def _summed_edge(self, back: Reduce | SumRows, d_target: Value, primal: Value, adds: bool) -> Edge:
+    def _summed_edge(
+        self, node: Forward, back: Reduce | SumRows, d_target: Value, primal: Value, adds: bool
+    ) -> Edge:
         partial = arrange(sympy.diff(evaluate(back.expr), d_target.symbol), self._position)
         over_units = not primal.shape and bool(back.shape)
-        right = OverUnits(back.expr) if over_units else back.expr
+        right = OverUnits(self._for_all_units(back.expr)) if over_units else back.expr
         rows = Stacked(back.expr)
         stacked = Chain(Transposed(rows), Ones())
         if not primal.shape:
             stacked = (
                 Chain(Transposed(Ones()), rows, Ones()) if over_units else Chain(Transposed(Ones()), rows)
             )
-        column = Chain(partial, Ones()) if over_units and self.names.rank(partial) == 0 else partial
-        factor = column if over_units else self._diagonal(partial, primal)
+        factor = self._for_all_units(partial) if over_units else self._diagonal(partial, primal)
+        if over_units and isinstance(node, Reduce):
+            factor = OverUnits(factor)
         line = Line(back.target.symbol, right, adds)
         is_parameter = isinstance(back, SumRows)
         return Edge(primal, line, factor, partial, stacked if is_parameter else None, summed=over_units)
@@ -282,11 +313,13 @@ def _names(values: dict[str, Value]) -> set[str]:
     return {value.name for value in values.values()}
 
 
-def _receives(node: Island | Contract, back: Node, primal: Value) -> bool:
+def _receives(node: Forward, back: Node, primal: Value) -> bool:
     """Whether ``primal`` is read by ``node`` in the way that ``back`` differentiates."""
-    if isinstance(node, Island):
-        symbols = node.assigns[0].expr.free_symbols
-        return primal.symbol in symbols and not isinstance(back, (Contract, OuterRows))
+    if isinstance(node, (Extreme, Scan)):
+        return primal == node.source and isinstance(back, Scan)
+    if isinstance(node, (Island, Reduce)):
+        expr = node.expr if isinstance(node, Reduce) else node.assigns[0].expr
+        return primal.symbol in expr.free_symbols and not isinstance(back, (Contract, OuterRows, Scan))
     if isinstance(back, (Contract, OuterRows)):
         return any(primal in (product.weight, product.operand) for product in node.products)
     return primal in node.addends
@@ -299,6 +332,8 @@ def _hands_on(back: Node, d_target: Value, origin: int) -> bool:
             return found == origin and source == d_target
         case Contract(products=(product,), origin=found):
             return found == origin and product.operand == d_target
+        case Scan(source=source, origin=found):
+            return found == origin and source == d_target
         case OuterRows(left=left, origin=found):
             return found == origin and left == d_target
         case Reduce(expr=expr, origin=found) | SumRows(expr=expr, origin=found):

@@ -13,21 +13,24 @@ from dataclasses import dataclass, field
 import sympy
 from sympy import Expr
 
+from gategen.calculus.invariants import check
 from gategen.calculus.ir import (
     Assign,
     Carry,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
+    Past,
     Product,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
-    check,
     flatten,
     writes,
 )
@@ -35,8 +38,9 @@ from gategen.calculus.lower import Lowering, identifier, without_dead_nodes
 from gategen.calculus.order import arrange, is_zero
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
-from gategen.language.notation import evaluate, symbols_in_order
+from gategen.language.notation import At, evaluate, symbols_in_order
 from gategen.language.roles import Role
+from gategen.language.shapes import Shape
 from gategen.language.text import equation_text
 
 _WITHOUT_GRADIENT = {Kind.FROZEN, Kind.CONSTANT, Kind.SIZE}
@@ -99,7 +103,7 @@ def derive(cell: Cell) -> Program:
 
 def phases(program: Program) -> list[tuple[str, Iterable[Node], Iterable[Value]]]:
     """The phases of a program with what is known before each, as `check` wants them."""
-    before = [*program.inputs, *(carry.past for carry in program.carries)]
+    before = [*program.inputs, *(past.value for _, past in program.pasts.values())]
     forward = [value for node in program.step for value in writes(node)]
     known = [*before, *forward, *program.seeds.values()]
     # A state's adjoint is known before anything is added: it begins with what the following step hands back.
@@ -117,7 +121,9 @@ def _reads(node: Node, by_name: dict[str, Value]) -> list[Value]:
             return [by_name[s.name] for a in node.assigns for s in symbols_in_order(a.expr)]
         case Contract():
             return [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
-        case Shift():
+        case Reduce():
+            return [by_name[symbol.name] for symbol in symbols_in_order(node.expr)]
+        case Extreme() | Scan() | Shift():
             return [node.source]
     raise AssertionError(f"{node} is not a forward node")
 
@@ -142,7 +148,9 @@ class _Sweep:
             self.uses.update(value.name for value in _reads(node, self.by_name))
         self.position = {name: index for index, name in enumerate(self.by_name)}
         self.fixed = {value.name for value in self.by_name.values() if value.kind in _WITHOUT_GRADIENT}
-        for node in flatten(self.lowering.setup):
+        extremes = [node for node in (*self.lowering.step, *self.lowering.setup) if isinstance(node, Extreme)]
+        self.fixed.update(node.target.name for node in extremes)
+        for node in flatten((*self.lowering.setup, *self.lowering.step)):
             if all(value.name in self.fixed for value in _reads(node, self.by_name)):
                 self.fixed.update(value.name for value in writes(node))
 
@@ -156,11 +164,13 @@ class _Sweep:
 
     def carry(self, cell: Cell, state: Value) -> Carry:
         """How a state and its adjoint go from step to step."""
-        shift = 1 if cell.reverse else -1
-        past = self.lowering.pasts[f"{state.name}[t{shift:+d}]"]
         self.contributed.add(state.name)
-        initial = cell.variables[state.name].value or 0.0
-        return Carry(state, past, self.adjoint_of(state), self.adjoint_of(past), initial)
+        d_state = self.adjoint_of(state)
+        pasts = []
+        for offset in sorted({*cell.roles.offsets[state.name]} - {0}, key=abs):
+            value = self.lowering.pasts[At(state.name, offset).name]
+            pasts.append(Past(value, self.adjoint_of(value), abs(offset)))
+        return Carry(state, d_state, tuple(pasts), cell.variables[state.name].value or 0.0)
 
     def seed(self, output: Value) -> Value:
         """The gradient that arrives at an output; adds it to the output's adjoint."""
@@ -180,30 +190,36 @@ class _Sweep:
         d_target = self.adjoints[target.name]
         match node:
             case Island(assigns=(Assign() as assign,)):
-                self._visit_assign(assign, d_target)
+                self._visit_units(assign, assign.target.shape, d_target)
+            case Reduce():
+                self._visit_units(node, node.shape, d_target)
+            case Scan():
+                back = Scan(self.adjoint_of(node.source), d_target, not node.back, node.origin)
+                self._add(back, node.source)
             case Contract():
                 self._visit_contract(node, d_target)
             case Shift():
                 d_source = self.adjoint_of(node.source)
                 self._add(Shift(d_source, d_target, -node.offset, node.origin), node.source)
 
-    def _visit_assign(self, assign: Assign, d_target: Value) -> None:
+    def _visit_units(self, assign: Assign | Reduce, shape: Shape, d_target: Value) -> None:
+        """Hand an adjoint on to what the units of ``shape`` read."""
         expression = evaluate(assign.expr)
         together: list[Assign] = []
         for symbol in symbols_in_order(assign.expr):
             value = self.by_name[symbol.name]
             if value.name in self.fixed:
                 continue
-            partial = _partial(expression, symbol, assign.target)
+            partial = _partial(expression, symbol, assign)
             if is_zero(partial):
                 continue
             product = arrange(d_target.symbol * partial, self.position)
             partial = arrange(partial, self.position)
-            if partial == 1 and self._passes_on(value, assign.target):
+            if partial == 1 and isinstance(assign, Assign) and self._passes_on(value, assign.target):
                 self.adjoints[value.name] = d_target
                 self.contributed.add(value.name)
                 continue
-            made = self._contribution(value, product, assign, d_target, partial)
+            made = self._contribution(value, product, assign, shape, d_target, partial)
             if isinstance(made, Assign):
                 together.append(made)
         if together:
@@ -220,9 +236,15 @@ class _Sweep:
         )
 
     def _contribution(
-        self, value: Value, product: Expr, assign: Assign, d_target: Value, partial: Expr
+        self,
+        value: Value,
+        product: Expr,
+        assign: Assign | Reduce,
+        shape: Shape,
+        d_target: Value,
+        partial: Expr,
     ) -> Assign | None:
-        d_value, shape, origin = self.adjoint_of(value), assign.target.shape, assign.origin
+        d_value, origin = self.adjoint_of(value), assign.origin
         if value.timeless and not assign.target.timeless:
             self._add(SumRows(d_value, product, shape, origin), value)
         elif value.shape != shape:
@@ -255,11 +277,11 @@ class _Sweep:
                 )
 
 
-def _partial(expression: Expr, symbol: sympy.Symbol, target: Value) -> Expr:
+def _partial(expression: Expr, symbol: sympy.Symbol, node: Assign | Reduce) -> Expr:
     """The partial derivative, written through the value already computed where it occurs."""
     partial = sympy.diff(expression, symbol)
-    if isinstance(expression, ElementWise):
-        partial = partial.xreplace({expression: target.symbol})
+    if isinstance(expression, ElementWise) and isinstance(node, Assign):
+        partial = partial.xreplace({expression: node.target.symbol})
     return partial
 
 

@@ -30,7 +30,8 @@ def losses(plan: Schedule, given: Problem, dtype: Any = np.float64, lines: Lines
         for name, weight in given.d_outputs.items():
             total = total + (run.outputs[name] * weight).sum((0, 2))
         for name, weight in given.d_final.items():
-            total = total + (run.final[name] * weight).sum(1)
+            # All axes but that of the batch, the last but one.
+            total = total + (run.final[name] * weight).sum(-1).reshape(-1, len(total)).sum(0)
     return total
 
 
@@ -63,15 +64,11 @@ def gradients(plan: Schedule, given: Problem) -> dict[Leaf, Array]:
 
 def _elements(group: str, array: Array) -> tuple[int, ...]:
     """The axes to go through one by one: all but that of the batch."""
-    if group == "params":
-        return array.shape
-    return array.shape[1:] if group == "initial" else (array.shape[0], *array.shape[2:])
+    return array.shape if group == "params" else (*array.shape[:-2], array.shape[-1])
 
 
 def _everywhere(group: str, index: tuple[int, ...]) -> tuple[int | slice, ...]:
-    if group == "params":
-        return index
-    return (slice(None), *index) if group == "initial" else (index[0], slice(None), *index[1:])
+    return index if group == "params" else (*index[:-1], slice(None), index[-1])
 
 
 def direction(given: Problem, rng: Generator, without: frozenset[Leaf] = frozenset()) -> dict[Leaf, Array]:

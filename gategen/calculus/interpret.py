@@ -17,13 +17,15 @@ from gategen.calculus.evaluation import Array, Lines, compiled
 from gategen.calculus.ir import (
     Assign,
     Block,
+    Carry,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
-    Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
@@ -39,7 +41,7 @@ _ONCE = None
 
 @dataclass(frozen=True)
 class ForwardRun:
-    """What a forward pass gives: outputs (T, B, width), final states (B, width), and the tape."""
+    """What a forward pass gives: outputs (T, B, width), the tape, final states as `forward` takes them."""
 
     outputs: dict[str, Array]
     final: dict[str, Array]
@@ -72,7 +74,8 @@ def forward(
         sizes: ``T``, ``B`` and every width.
         inputs: (T, B, width) each, by author's name.
         params: Parameters and frozen values, by value name.
-        initial: (B, width) for states and for inputs with a history; missing ones take their default.
+        initial: (B, width) for states and for inputs with a history, (k, B, width), oldest first, where k > 1
+            steps are remembered; missing ones take their default.
         lengths: (B,) integers.
         dtype: float64 or complex128.
         lines: What stands for functions with a declared derivative; the functions themselves by default.
@@ -82,7 +85,7 @@ def forward(
     machine.run_setup()
     machine.run(plan.forward, machine.finish_step)
     program = plan.program
-    final = {carry.state.name: machine.carried[carry.state.name] for carry in program.carries}
+    final = {c.state.name: _squeezed(machine.carried[c.state.name]) for c in program.carries}
     outputs = {v.name: np.where(machine.active, machine.read(v, _ALL), 0) for v in program.outputs}
     tape = {slot.value.name: machine.read(slot.value, _ALL) for slot in plan.tape}
     return ForwardRun(outputs, final, tape)
@@ -109,9 +112,10 @@ def backward(
         machine.arrays[name] = np.array(plane)
     for carry in program.carries:
         if carry.state.name in tape:
-            machine.arrays[carry.past.name] = machine.past_plane(carry.state, carry.past)
-        zero = np.zeros((sizes["B"], carry.state.width.evaluate(sizes)))
-        machine.arriving[carry.d_state.name] = np.array(given.get(carry.state.name, zero), float)
+            machine.remember(carry)
+        none = np.zeros_like(machine.initial[carry.state.name])
+        arriving = np.array(given.get(carry.state.name, none), float)
+        machine.arriving[carry.d_state.name] = arriving.reshape(none.shape)
     for name, seed in program.seeds.items():
         zeros = np.zeros(machine.plane_shape(seed))
         machine.arrays[seed.name] = np.asarray(d_outputs.get(name, zeros), float)
@@ -120,9 +124,9 @@ def backward(
         machine.execute(node, _ONCE)
     gradients = {name: machine.read(value, _ALL) for name, value in program.gradients.items()}
     trained = {v.name for v in program.parameters if v.kind is Kind.PARAMETER}
-    d_initial = {carry.state.name: machine.arriving[carry.d_state.name] for carry in program.carries}
-    for shift in _histories(program):
-        d_initial[shift.source.name] = machine.history_gradient(shift)
+    d_initial = {c.state.name: _squeezed(machine.arriving[c.d_state.name]) for c in program.carries}
+    for name in machine.initial.keys() - d_initial.keys():
+        d_initial[name] = _squeezed(machine.history_gradient(name))
     nothing = {v.name: machine.zeros(v) for v in (*program.inputs, *program.parameters)}
     return BackwardRun(
         {v.name: gradients.get(v.name, nothing[v.name]) for v in program.inputs},
@@ -131,13 +135,18 @@ def backward(
     )
 
 
-def _histories(program: Program) -> list[Shift]:
-    return [node for node in program.step if isinstance(node, Shift) and program.history(node)]
+def _squeezed(steps: Array) -> Array:
+    """What is remembered (k, B, width), as a caller sees it: one step has no axis of time."""
+    return steps[0] if len(steps) == 1 else steps
 
 
 @dataclass
 class _Machine:
-    """Arrays by value name, and what it takes to execute one node."""
+    """Arrays by value name, and what it takes to execute one node.
+
+    What a state was in the last steps of each sequence is (k, B, width), oldest first, and moves on with
+    every step inside the sequence; so are the gradients that arrive there on the way back.
+    """
 
     plan: Schedule
     sizes: Mapping[str, int]
@@ -170,17 +179,16 @@ class _Machine:
             if value.kind is Kind.CONSTANT:
                 self.arrays[value.name] = np.asarray(program.constants[value.name], self.dtype)
             elif value.kind is Kind.SIZE:
-                self.arrays[value.name] = np.asarray(self.sizes[value.name], self.dtype)
+                self.arrays[value.name] = np.asarray(self.sizes[value.shown], self.dtype)
             else:
                 self.arrays[value.name] = np.asarray(params[value.name], self.dtype)
-        begins = [(carry.state, carry.initial) for carry in program.carries]
-        begins += [(shift.source, 0.0) for shift in _histories(program)]
-        for value, default in begins:
-            shape = self.sizes["B"], value.width.evaluate(self.sizes)
-            given = initial.get(value.name)
-            start = np.full(shape, default) if given is None else np.asarray(given)
-            self.initial[value.name] = np.array(start, self.dtype)
-            self.carried[value.name] = self.initial[value.name]
+        defaults = {carry.state.name: carry.initial for carry in program.carries}
+        for name, steps in program.begins.items():
+            shape = steps, self.sizes["B"], program.values[name].width.evaluate(self.sizes)
+            given = initial.get(name)
+            start = np.full(shape, defaults.get(name, 0.0)) if given is None else np.asarray(given)
+            self.initial[name] = np.array(start, self.dtype).reshape(shape)
+            self.carried[name] = self.initial[name]
 
     def run_setup(self) -> None:
         for node in self.plan.program.setup:
@@ -188,54 +196,69 @@ class _Machine:
 
     def run(self, phases: Phases, finish: Callable[[int], None], reverse: bool = False) -> None:
         self.execute_all(phases.before, _ALL)
-        steps = range(self.sizes["T"])
-        for t in reversed(steps) if self.plan.program.reverse != reverse else steps:
+        for t in self.steps(reverse):
             self.begin(t, reverse)
             self.execute_all(phases.loop, t)
             finish(t)
         self.execute_all(phases.after, _ALL)
 
+    def steps(self, adjoint: bool) -> range:
+        """The steps in the order in which a pass makes them."""
+        steps = range(self.sizes["T"])
+        return steps[::-1] if self.plan.program.reverse != adjoint else steps
+
     def begin(self, t: int, adjoint: bool) -> None:
         for carry in self.plan.program.carries:
             if adjoint:
-                self.contribute(carry.d_state, self.arriving[carry.d_state.name], t)
+                self.contribute(carry.d_state, self.arriving[carry.d_state.name][-1], t)
             else:
-                plane = self.arrays.setdefault(carry.past.name, self.zeros(carry.past))
-                plane[t] = self.carried[carry.state.name]
+                self._show_pasts(carry, t)
+
+    def _show_pasts(self, carry: Carry, t: int) -> None:
+        for past in carry.pasts:
+            plane = self.arrays.setdefault(past.value.name, self.zeros(past.value))
+            plane[t] = self.carried[carry.state.name][-past.delay]
+
+    def _move_on(self, carry: Carry, t: int) -> None:
+        known, new = self.carried[carry.state.name], self.arrays[carry.state.name][t]
+        moved = np.concatenate([known[1:], new[None]])
+        self.carried[carry.state.name] = np.where(self.active[t], moved, known)
 
     def finish_step(self, t: int) -> None:
         for carry in self.plan.program.carries:
-            plane, past = self.arrays[carry.state.name], self.carried[carry.state.name]
-            plane[t] = np.where(self.active[t], plane[t], past)
-            self.carried[carry.state.name] = plane[t]
+            self._move_on(carry, t)
+
+    def remember(self, carry: Carry) -> None:
+        """Find all past states again, from the states of all steps."""
+        for t in self.steps(False):
+            self._show_pasts(carry, t)
+            self._move_on(carry, t)
 
     def finish_adjoint_step(self, t: int) -> None:
         for carry in self.plan.program.carries:
-            handed = self.arrays.get(carry.d_past.name)
-            back = np.zeros_like(self.arriving[carry.d_state.name]) if handed is None else handed[t]
             held = self.arriving[carry.d_state.name]
-            self.arriving[carry.d_state.name] = np.where(self.active[t], back, held)
+            moved = np.concatenate([np.zeros_like(held[:1]), held[:-1]])
+            for past in carry.pasts:
+                if past.adjoint.name in self.arrays:
+                    moved[-past.delay] += self.arrays[past.adjoint.name][t]
+            self.arriving[carry.d_state.name] = np.where(self.active[t], moved, held)
 
-    def past_plane(self, state: Value, past: Value) -> Array:
-        plane, start = self.arrays[state.name], self.initial[state.name][None]
-        if not len(plane):
-            return plane
-        if self.plan.program.reverse:
-            return np.concatenate([plane[1:], start])
-        return np.concatenate([start, plane[:-1]])
-
-    def history_gradient(self, shift: Shift) -> Array:
-        """The gradient of what an input was before the sequence: only the first step reads it."""
-        program, start = self.plan.program, self.initial[shift.source.name]
-        adjoint = program.adjoint_of(shift)
-        if adjoint is None:
-            return np.zeros_like(start)
-        plane = self.read(adjoint, _ALL)
-        edge = np.zeros_like(self.active[:1])
-        other = np.concatenate([self.active[1:], edge] if program.reverse else [~edge, self.active[:-1]])
-        first = self.active & (~other if program.reverse else np.cumsum(other, 0) == 1)
-        found: Array = np.zeros_like(start) + np.where(first, plane, 0).sum(0)
+    def history_gradient(self, name: str) -> Array:
+        """The gradient of what an input was before the sequence: the first steps read it."""
+        program, found = self.plan.program, np.zeros_like(self.initial[name])
+        for shift in program.histories:
+            adjoint = program.adjoint_of(shift)
+            if shift.source.name == name and adjoint is not None:
+                plane = np.where(self.active, self.read(adjoint, _ALL), 0)
+                for t, b in np.argwhere(self.active[:, :, 0]):
+                    age = self._age(t + shift.offset, b)
+                    if age > 0:
+                        found[-age, b] += plane[t, b]
         return found
+
+    def _age(self, t: int, b: int) -> int:
+        """By how many steps a time lies before the first step of a sequence; the last one before it has 1."""
+        return int(t - self.active[:, b].sum() + 1 if self.plan.program.reverse else -t)
 
     def execute_all(self, nodes: Sequence[Node], index: Index) -> None:
         for node in nodes:
@@ -255,6 +278,17 @@ class _Machine:
                     matrix = weight if product.transposed else weight.T
                     total = total + np.atleast_1d(self.read(product.operand, index)) @ matrix
                 self.contribute(node.target, total, index)
+            case Extreme():
+                # It passes no gradient, also not along the imaginary axis.
+                source = np.real(self.read(node.source, index))
+                found = source.max(-1) if node.largest else source.min(-1)
+                self.contribute(node.target, found[..., None], index)
+            case Scan():
+                source = self.read(node.source, index)
+                if node.back:
+                    source = source[..., ::-1]
+                sums = np.cumsum(source, -1)
+                self.contribute(node.target, sums[..., ::-1] if node.back else sums, index)
             case Shift():
                 self._shift(node)
             case OuterRows():
@@ -271,7 +305,7 @@ class _Machine:
             value = np.broadcast_to(value, (*rows, *units))
             if isinstance(node, Reduce) or not node.target.shape:
                 value = value.sum(tuple(range(-len(units), 0)))[..., None]
-            if node.target.timeless:
+            if isinstance(node, SumRows):
                 value = self._inside(value, index).sum(0)
         self.contribute(node.target, value, index)
 
@@ -298,17 +332,14 @@ class _Machine:
 
     def _shift(self, node: Shift) -> None:
         source = self.read(node.source, _ALL)
-        T = len(source)
         moved = np.zeros_like(source)
-        history = self.initial.get(node.source.name)
-        for t in range(T):
-            inside = 0 <= t + node.offset < T
-            value = source[t + node.offset] if inside else np.zeros_like(source[t])
-            known = self.active[t + node.offset] if inside else np.zeros_like(self.active[t])
-            value = np.where(known, value, 0)
-            if history is not None and self.plan.program.history(node):
-                value = np.where(known, value, history)
-            moved[t] = value
+        history = self.initial.get(node.source.name) if self.plan.program.history(node) else None
+        for t, b in np.ndindex(self.active.shape[:2]):
+            other = t + node.offset
+            if 0 <= other < len(source) and self.active[other, b]:
+                moved[t, b] = source[other, b]
+            elif history is not None and self.active[t, b]:
+                moved[t, b] = history[-self._age(other, b), b]
         self.contribute(node.target, moved, _ALL)
 
 

@@ -25,7 +25,7 @@ class Kind(StrEnum):
     INPUT = "input"  # x[t], per step, from the caller
     SHIFTED = "shifted"  # x[t-1], per step, a moved copy of an input
     STATE = "state"  # h[t], per step
-    PAST = "past"  # h[t-1], the state before this step
+    PAST = "past"  # h[t-1], h[t-3]: a state some steps back
     LOCAL = "local"  # any other value of a step
     SEED = "seed"  # the loss gradient that arrives at an output, per step, from the caller
     ADJOINT = "adjoint"  # d_v, per step
@@ -119,11 +119,31 @@ class Contract:
 
 @dataclass(frozen=True)
 class Reduce:
-    """``target += sum over the units of expr``: the adjoint of reading a scalar inside a vector."""
+    """``target += sum over the units of expr``; also the adjoint of reading a scalar inside a vector."""
 
     target: Value
     expr: Expr
     shape: Shape
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Extreme:
+    """``target = the largest of source``, or the smallest; it passes no gradient."""
+
+    target: Value
+    source: Value
+    largest: bool = True
+    origin: int = -1
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``target += the running sum of source`` along the units, from the last one if ``back``."""
+
+    target: Value
+    source: Value
+    back: bool = False
     origin: int = -1
 
 
@@ -174,7 +194,22 @@ class OuterRows:
     origin: int = -1
 
 
-Node = Island | Contract | Reduce | Shift | SumRows | OuterRows
+Node = Island | Contract | Reduce | Extreme | Scan | Shift | SumRows | OuterRows
+
+
+@dataclass(frozen=True)
+class Past:
+    """A state as a later step reads it.
+
+    Attributes:
+        value: The state ``delay`` steps back.
+        adjoint: Its adjoint, which is added to that of the state ``delay`` steps back.
+        delay: How many steps lie between, at least 1.
+    """
+
+    value: Value
+    adjoint: Value
+    delay: int
 
 
 @dataclass(frozen=True)
@@ -183,17 +218,25 @@ class Carry:
 
     Attributes:
         state: The new value.
-        past: The value before the step; the next step's is this step's ``state``.
-        d_state: Adjoint of the new value; begins a step with what arrives from the following step.
-        d_past: Adjoint of the past value; the preceding step's ``d_state`` begins with it.
+        d_state: Adjoint of the new value; begins a step with what arrives from the following steps.
+        pasts: The values that a step reads, the nearest first.
         initial: Where the sequence begins when the caller gives nothing.
     """
 
     state: Value
-    past: Value
     d_state: Value
-    d_past: Value
+    pasts: tuple[Past, ...]
     initial: float = 0.0
+
+    @property
+    def last(self) -> Past:
+        """The value the furthest back."""
+        return self.pasts[-1]
+
+    @property
+    def delay(self) -> int:
+        """How many steps a sequence starts from, and hands on."""
+        return self.pasts[-1].delay
 
 
 @dataclass(frozen=True)
@@ -249,7 +292,8 @@ class Program:
             *self.shared,
         ]
         for carry in self.carries:
-            roots += [carry.state, carry.past, carry.d_state, carry.d_past]
+            roots += [carry.state, *(past.value for past in carry.pasts)]
+            roots += [carry.d_state, *(past.adjoint for past in carry.pasts)]
         for node in (*self.setup, *self.step, *self.adjoint, *self.setup_adjoint):
             roots += writes(node)
             if isinstance(node, Contract):
@@ -257,6 +301,24 @@ class Program:
         for value in roots:
             found.setdefault(value.name, value)
         return found
+
+    @cached_property
+    def pasts(self) -> dict[str, tuple[Carry, Past]]:
+        """Every past state by name, with the state that it was."""
+        return {past.value.name: (carry, past) for carry in self.carries for past in carry.pasts}
+
+    @cached_property
+    def begins(self) -> dict[str, int]:
+        """How many steps a sequence starts from, for every state and then every input whose past is read."""
+        found = {carry.state.name: carry.delay for carry in self.carries}
+        for shift in self.histories:
+            found[shift.source.name] = max(abs(shift.offset), found.get(shift.source.name, 0))
+        return found
+
+    @property
+    def histories(self) -> list[Shift]:
+        """The shifts that read an input's past; its values before the sequence come from the caller."""
+        return [node for node in self.step if isinstance(node, Shift) and self.history(node)]
 
     def read(self, expr: Expr) -> list[Value]:
         """The values an expression reads, in written order."""
@@ -271,7 +333,7 @@ class Program:
                 found = [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
             case Reduce() | SumRows():
                 found = self.read(node.expr)
-            case Shift():
+            case Extreme() | Scan() | Shift():
                 found = [node.source]
             case OuterRows():
                 found = [node.left, node.right]
@@ -310,30 +372,3 @@ def flatten(nodes: Iterable[Node]) -> Iterator[Node]:
             yield from (Island((a,)) if isinstance(a, Assign) else a for a in node.assigns)
         else:
             yield node
-
-
-class MalformedProgram(AssertionError):
-    """A stage broke what the next one may assume; always our own mistake."""
-
-
-def check(program: Program, phases: Iterable[tuple[str, Iterable[Node], Iterable[Value]]]) -> None:
-    """Assert what every later stage may assume.
-
-    In each phase, given as (name, nodes, values known before): every value read is known or has had its
-    last contribution; islands have one shape; contributions have the shape of their target.
-    """
-    for name, nodes, known in phases:
-        nodes = list(flatten(nodes))
-        ready = {value.name for value in known}
-        last = {value.name: index for index, node in enumerate(nodes) for value in writes(node)}
-        for index, node in enumerate(nodes):
-            for value in program.reads(node):
-                written = last.get(value.name)
-                if written is None and value.name not in ready and not value.timeless:
-                    raise MalformedProgram(f"{name}: {node} reads {value.name}, which nothing computes")
-                if written is not None and written >= index:
-                    raise MalformedProgram(f"{name}: {value.name} is read before its last contribution")
-            if isinstance(node, Island):
-                for value in program.read(node.assigns[0].expr):
-                    if value.shape and value.shape != node.shape:
-                        raise MalformedProgram(f"{name}: {value.name} does not fit into {node}")

@@ -7,11 +7,33 @@ from dataclasses import dataclass, field, replace
 
 from sympy import Add, Expr
 
-from gategen.calculus.ir import Assign, Block, Contract, Island, Kind, Node, Product, Shift, Value
+from gategen.calculus.ir import (
+    Assign,
+    Block,
+    Contract,
+    Island,
+    Kind,
+    Node,
+    Product,
+    Shift,
+    Value,
+    writes,
+)
+from gategen.calculus.order import arrange
+from gategen.calculus.reduce import into, reduced
 from gategen.errors import ShapeError
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
-from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, rebuild, symbols_in_order
+from gategen.language.notation import (
+    At,
+    Concat,
+    Eq,
+    MatVec,
+    Parameter,
+    rebuild,
+    symbols_in_order,
+)
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Role
 from gategen.language.shapes import Shape, Width
 
@@ -58,6 +80,19 @@ class Lowering:
         for index, equation in enumerate(self.cell.roles.equations):
             self._lower_equation(index, equation)
 
+    def size(self, width: Width) -> Expr:
+        """A width as a number inside an expression."""
+        parts = [factor * self._unit(name).symbol for name, factor in width.terms]
+        return arrange(Add(*parts, width.constant), {})
+
+    def _unit(self, width: str) -> Value:
+        """The value of a width that has a name of its own; what a person may give it gives way."""
+        sizes = {value.shown: value for value in self.values.values() if value.kind is Kind.SIZE}
+        if width not in sizes:
+            name = width if width not in self.values else self.new(width, (), Kind.SIZE).name
+            sizes[width] = self.values[name] = Value(name, (), Kind.SIZE, width)
+        return sizes[width]
+
     def new(self, wanted: str, shape: Shape, kind: Kind, shown: str = "") -> Value:
         """A value of our own; the name gives way to the author's with a suffix."""
         name = wanted
@@ -82,6 +117,7 @@ class Lowering:
         if symbol.offset == 0:
             return value
         suffix = "_prev" if symbol.offset < 0 else "_next"
+        suffix += str(abs(symbol.offset)) if abs(symbol.offset) > 1 else ""
         found = self.pasts.get(symbol.name)
         if found is None:
             kind = Kind.PAST if value.kind is Kind.STATE else Kind.SHIFTED
@@ -109,18 +145,22 @@ class _Equation:
     target: Value
 
     def lower(self, right: Expr) -> None:
-        nodes = self._sink(self.target)
+        nodes = self.sink(self.target)
         plain = self._split_sum(right)
         if plain is not None and not plain.rest and plain.products:
             nodes.append(self._contract(self.target, plain))
             return
         if isinstance(right, ElementWise) and right.row.arity == 1 and right.args[0].args:
-            right = right.func(self._pre_activation(right.args[0]).symbol)
+            lowered = right.func(self._pre_activation(right.args[0]).symbol)
         else:
-            right = self._lowered(right)
-        nodes.append(Island((Assign(self.target, right, self.index),)))
+            before, lowered = len(nodes), self._lowered(right)
+            if isinstance(right, Reduction) and nodes[before:] and lowered == writes(nodes[-1])[0].symbol:
+                nodes[-1] = into(self.target, nodes[-1])
+                return
+        nodes.append(Island((Assign(self.target, lowered, self.index),)))
 
-    def _sink(self, target: Value) -> list[Node]:
+    def sink(self, target: Value) -> list[Node]:
+        """Where the nodes that compute a value go."""
         return self.lowering.setup if target.timeless else self.lowering.step
 
     def _pre_activation(self, argument: Expr) -> Value:
@@ -128,16 +168,24 @@ class _Equation:
         if plain is not None and plain.products and not plain.rest:
             return self._product_value(plain, "a")
         expr = self._lowered(argument)
-        return self._value_of(expr, "a")
+        return self.value_of(expr, "a")
 
-    def _value_of(self, expr: Expr, prefix: str) -> Value:
+    def value_of(self, expr: Expr, prefix: str) -> Value:
         """``expr`` as a value of its own; a symbol is one already."""
         if expr.is_Symbol:
             return self.lowering.values[self._original(expr.name)]
-        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
-        value = self.lowering.new(f"{prefix}_{self.target.name}", self._shape(expr), kind)
-        self._sink(value).append(Island((Assign(value, expr, self.index),)))
+        return self.assigned(expr, prefix)
+
+    def assigned(self, expr: Expr, prefix: str) -> Value:
+        """A value of our own that is ``expr``."""
+        value = self.made(prefix, self.shape(expr), expr)
+        self.sink(value).append(Island((Assign(value, expr, self.index),)))
         return value
+
+    def made(self, prefix: str, shape: Shape, expr: Expr) -> Value:
+        """A value of our own, computed from ``expr``; it has time if that has."""
+        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
+        return self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
 
     def _original(self, name: str) -> str:
         return next(key for key, value in self.lowering.values.items() if value.name == name)
@@ -149,7 +197,8 @@ class _Equation:
     def _timeless(self, expr: Expr) -> bool:
         return all(value.timeless for value in self._values(expr))
 
-    def _shape(self, expr: Expr) -> Shape:
+    def shape(self, expr: Expr) -> Shape:
+        """The shape of a lowered expression."""
         return max((value.shape for value in self._values(expr)), key=len, default=())
 
     def _lowered(self, node: Expr) -> Expr:
@@ -163,6 +212,8 @@ class _Equation:
             if not plain.rest:
                 return value.symbol
             return Add(value.symbol, *[self._lowered(term) for term in plain.rest], evaluate=False)
+        if isinstance(node, Reduction):
+            return reduced(self, node.row, [self._lowered(argument) for argument in node.args])
         if not node.args:
             return node
         lowered = rebuild(node, [self._lowered(argument) for argument in node.args])
@@ -179,7 +230,7 @@ class _Equation:
             symbols = symbols_in_order(function)
             own = symbols[0].name if len(symbols) == 1 else self.target.name
             name = f"{function.row.name}_{own}"
-            known = self.lowering.new(name, self._shape(function), Kind.DERIVED)
+            known = self.lowering.new(name, self.shape(function), Kind.DERIVED)
             self.lowering.setup.append(Island((Assign(known, function, self.index),)))
             self.lowering.derived[function] = known
         return known.symbol
@@ -213,7 +264,7 @@ class _Equation:
         timeless = all(value.timeless for group in operands for _, value, _ in group)
         kind = Kind.DERIVED if timeless else Kind.LOCAL
         value = self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
-        self._sink(value).append(self._contract(value, plain, operands))
+        self.sink(value).append(self._contract(value, plain, operands))
         return value
 
     def _contract(
@@ -242,11 +293,11 @@ class _Equation:
         name = factor.signal if isinstance(factor, At) else factor.name
         weight = self.lowering.values[name]
         if not isinstance(operand, Concat):
-            return [(weight, self._value_of(self._lowered(operand), "v"), None)]
+            return [(weight, self.value_of(self._lowered(operand), "v"), None)]
         start = Width()
         parts: list[Operand] = []
         for part in operand.args:
-            value = self._value_of(self._lowered(part), "v")
+            value = self.value_of(self._lowered(part), "v")
             parts.append((weight, value, Block(start, value.width)))
             start = start + value.width
         return parts

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.calculus.interpret import Arrays, BackwardRun, ForwardRun, backward, forward
-from gategen.calculus.ir import Kind, Program, Shift, Value
+from gategen.calculus.ir import Kind, Program, Value
 from gategen.calculus.schedule import Schedule
 from gategen.language.cell import Cell
 from gategen.language.notation import At, Eq, symbols_in_order
@@ -60,10 +60,11 @@ class Problem:
         sizes: ``T``, ``B`` and every width.
         inputs: (T, B, width) each.
         params: Trainable and frozen values.
-        initial: (B, width) for states and inputs with a history.
+        initial: (B, width) for states and inputs with a history, (k, B, width) for what is read k > 1 steps
+            back.
         lengths: (B,) integers, or None.
         d_outputs: Gradients of the outputs.
-        d_final: Gradients of the final states.
+        d_final: Gradients of the final states, of the shapes of ``initial``.
     """
 
     sizes: dict[str, int]
@@ -143,18 +144,21 @@ def draw(
         shape = (steps, batch, value.width.evaluate(sizes))
         return rng.uniform(0.5, 1.5, shape) if value.name in limited else scale * rng.standard_normal(shape)
 
-    states = [carry.state for carry in program.carries]
-    moved = [node.source for node in program.step if isinstance(node, Shift) and program.history(node)]
-    begins = (*states, *dict.fromkeys(moved)) if setting.started else ()
+    def row(name: str, size: float) -> Array:
+        steps = program.begins[name]
+        return normal(program.values[name], size, *([steps] if steps > 1 else []), batch)
+
+    states = [carry.state.name for carry in program.carries]
+    begins = program.begins if setting.started else ()
     weights = [v for v in program.parameters if v.kind in (Kind.PARAMETER, Kind.FROZEN)]
     made = Problem(
         sizes,
         {v.name: plane(v) for v in program.inputs},
         {v.shown: parameter(v) for v in weights},
-        {v.name: normal(v, 0.6 * scale, batch) for v in begins},
+        {name: row(name, 0.6 * scale) for name in begins},
         lengths,
         {v.name: normal(v, 1.0, steps, batch) for v in program.outputs},
-        {v.name: normal(v, 1.0, batch) for v in states},
+        {name: row(name, 1.0) for name in states},
     )
     return made.in_dtype(np.float32).in_dtype(np.float64).padded(0.0)
 

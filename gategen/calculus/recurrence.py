@@ -37,7 +37,7 @@ class Recurrence:
 
 def recurrence(program: Program) -> Recurrence:
     """Read the forward step of a program."""
-    degree: dict[str, int] = {carry.past.name: 1 for carry in program.carries}
+    degree: dict[str, int] = dict.fromkeys(program.pasts, 1)
     depth: dict[str, int] = dict.fromkeys(degree, 0)
     mixed: set[str] = set()
     for node in flatten(program.step):

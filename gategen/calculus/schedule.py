@@ -13,19 +13,21 @@ from sympy import Expr
 
 from gategen.calculus.derive import phases
 from gategen.calculus.fuse import Named, fuse_nodes
+from gategen.calculus.invariants import check
 from gategen.calculus.ir import (
     Assign,
     Contract,
+    Extreme,
     Island,
     Kind,
     Node,
     OuterRows,
     Program,
     Reduce,
+    Scan,
     Shift,
     SumRows,
     Value,
-    check,
     flatten,
     writes,
 )
@@ -129,8 +131,7 @@ def naive(program: Program) -> Schedule:
 def hoist(plan: Schedule) -> Schedule:
     """Products whose operand depends on no state leave the loop as one product over all steps."""
     program = plan.program
-    pasts = {carry.past.name for carry in program.carries}
-    before, loop, notes = _hoisted(program, plan.forward.loop, pasts, "state")
+    before, loop, notes = _hoisted(program, plan.forward.loop, set(program.pasts), "state")
     forward = Phases((*plan.forward.before, *before), loop, plan.forward.after)
     arriving = {carry.d_state.name for carry in program.carries}
     before, loop, more = _hoisted(program, plan.backward.loop, arriving, "later step")
@@ -164,7 +165,7 @@ def _hoisted(
     needed = {value.name for node in before for value in program.reads(node)}
     first: list[Node] = []
     for node in reversed(rest):
-        if isinstance(node, (Island, Reduce)) and any(v.name in needed for v in writes(node)):
+        if isinstance(node, (Island, Reduce, Extreme, Scan)) and any(v.name in needed for v in writes(node)):
             needed.update(value.name for value in program.reads(node))
             first.append(node)
     kept = [node for node in rest if not any(node is other for other in first)]
@@ -193,7 +194,7 @@ def sink(plan: Schedule) -> Schedule:
     states = {carry.state.name for carry in program.carries}
     loop, after, notes = _sunk(program, plan.forward.loop, states)
     forward = Phases(plan.forward.before, loop, (*after, *plan.forward.after))
-    pasts = {carry.d_past.name for carry in program.carries}
+    pasts = {past.adjoint.name for _, past in program.pasts.values()}
     loop, after, more = _sunk(program, plan.backward.loop, pasts)
     backward = Phases(plan.backward.before, loop, (*after, *plan.backward.after))
     return replace(plan, forward=forward, backward=backward, choices=(*plan.choices, *notes, *more))
@@ -241,7 +242,7 @@ def keep(plan: Schedule) -> Schedule:
     """The tape keeps what the adjoint reads and what is dearer to recompute than to store."""
     program = plan.program
     made = {v.name: node for node in flatten(program.step) for v in writes(node) if not v.timeless}
-    state_of = {carry.past.name: carry.state for carry in program.carries}
+    state_of = {name: carry.state for name, (carry, _) in program.pasts.items()}
     own = {v.name for node in plan.backward.nodes for v in writes(node)}
     wide = _names_read(program, (*plan.backward.before, *plan.backward.after))
     kept: dict[str, Value] = {}
@@ -337,6 +338,6 @@ def check_schedule(plan: Schedule) -> None:
             adjoint = [v for v in known if v.kind in (Kind.INPUT, Kind.SEED, Kind.ADJOINT)]
     slots = [slot.value for slot in plan.tape]
     taped = {value.name for value in slots}
-    pasts = [carry.past for carry in program.carries if carry.state.name in taped]
+    pasts = [past.value for carry, past in program.pasts.values() if carry.state.name in taped]
     known = [*adjoint, *slots, *pasts]
     check(program, [("forward", plan.forward.nodes, forward), ("backward", plan.backward.nodes, known)])

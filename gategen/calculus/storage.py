@@ -21,7 +21,7 @@ class Home(StrEnum):
 
     REGISTER = "register"  # inside one fused loop
     STEP = "step"  # (B, width), anew each step
-    RING = "ring"  # (T, B, width) with a tape, one or two steps without
+    RING = "ring"  # (T, B, width) with a tape, the last few steps without
     PLANE = "plane"  # (T, B, width)
 
 
@@ -61,7 +61,7 @@ def place(plan: Schedule) -> Storage:
             forward_home[name] = Home.RING if name in stepwise else Home.PLANE
     wide = {name for node in (*plan.forward.before, *plan.forward.after) for name in _names_read(node)}
     for carry in program.carries:
-        if carry.past.name in wide:
+        if any(past.value.name in wide for past in carry.pasts):
             # A head on h[t-1] reads the states of all steps when the loop is over.
             forward_home[carry.state.name] = Home.PLANE
     for output in program.outputs:
@@ -75,10 +75,11 @@ def place(plan: Schedule) -> Storage:
     backward_home = _homes(program, backward)
     backward_home.update(dict.fromkeys(taped, Home.PLANE))
     for carry in program.carries:
-        if backward_home.get(carry.d_past.name) is not Home.PLANE:
-            backward_home[carry.d_past.name] = Home.STEP
-        # Else contributions for all steps are made before the loop, those of a gate that no state reads.
-        backward_home[arriving[carry.state.name].name] = Home.STEP
+        for past in carry.pasts:
+            if backward_home.get(past.adjoint.name) is not Home.PLANE:
+                backward_home[past.adjoint.name] = Home.STEP
+            # Else contributions for all steps are made before the loop, those of a gate that no state reads.
+        backward_home[arriving[carry.state.name].name] = Home.STEP if carry.delay == 1 else Home.RING
     alias_back = _share_backward(program, backward, backward_home, plan)
     return Storage(
         Placement(plan.forward, forward_home, alias),

@@ -157,8 +157,22 @@ class Cell:
 
     @property
     def states(self) -> dict[str, Variable]:
-        """What is carried from step to step; arrays (B, width)."""
+        """What is carried from step to step; arrays (B, width), or (k, B, width), see `delays`."""
         return self._with_role(Role.STATE)
+
+    @property
+    def delays(self) -> dict[str, int]:
+        """How many steps back a step reads each state, and each input of which it reads the past.
+
+        A run starts from as many steps of it, and hands on as many: one is (B, width), more are
+        (k, B, width), the oldest first.
+        """
+        sign, found = 1 if self.reverse else -1, {}
+        for name in (*self.states, *self.inputs):
+            furthest = max(sign * offset for offset in self.roles.offsets.get(name, (0,)))
+            if furthest > 0:
+                found[name] = furthest
+        return found
 
     @property
     def outputs(self) -> dict[str, Variable]:

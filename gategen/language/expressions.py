@@ -12,9 +12,10 @@ from sympy import Add, Expr, Float, Integer, Mul, Pow, Rational
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
 from gategen.language.fixed import Fixed
-from gategen.language.functions import ALIASES, FUNCTIONS
+from gategen.language.functions import ALIASES, FUNCTIONS, ElementWise
 from gategen.language.names import LATER, PLAIN, RESERVED, fault, speaks_for_itself
 from gategen.language.notation import At, Concat, MatVec, Parameter
+from gategen.language.reductions import REDUCTIONS, Reduction
 from gategen.language.source import MAX_POWER, Source, is_time
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
@@ -57,7 +58,11 @@ class Names:
         """The known name nearest to ``name``, as it would be written."""
         timed = self.timed | (self.read - self.bare)
         known = timed | self.bare | set(self.declared) | self.matrices | self.sizes
-        called = {*ALIASES, *(key for key, function in FUNCTIONS.items() if not function.row.infix)}
+        called = {
+            *ALIASES,
+            *REDUCTIONS,
+            *(key for key, function in FUNCTIONS.items() if not function.row.infix),
+        }
         found = nearest(name, called if functions else known)
         return f"{found}[t]" if found in timed and not functions else found
 
@@ -169,21 +174,23 @@ class ExpressionReader:
     def _offset(self, node: ast.Subscript, name: str) -> int:
         """The k of ``name[t + k]``, checked against what is known about ``name``."""
         names = self.names
-        match node.slice:
-            case ast.Name(id="t"):
-                offset = 0
-            case ast.BinOp(left=ast.Name(id="t"), op=ast.Add(), right=right) if not is_time(right):
-                offset = self.fixed.integer(right, "a delay")
-            case ast.BinOp(left=ast.Name(id="t"), op=ast.Sub(), right=right) if not is_time(right):
-                offset = -self.fixed.integer(right, "a delay")
-            case index:
-                self.source.fail(index, f"'{self.source.written(index)}' is not a time", "t, t-1 or t+1")
+        offset = self._steps(node.slice)
         if name in names.bare and offset == 0:
             self.source.fail(node, f"{name} is assigned without [t]", name, kind=RoleError)
         kind = names.declared.get(name, "input")
         if kind not in _TIMED:
             self.source.fail(node, f"{name} is declared as {kind} and has no time", name, kind=RoleError)
         return offset
+
+    def _steps(self, index: ast.expr) -> int:
+        """The k of an index ``t + k``, which may be a sum of literals, constants and loop indices."""
+        match index:
+            case ast.Name(id="t"):
+                return 0
+            case ast.BinOp(left=left, op=ast.Add() | ast.Sub() as sign, right=right) if not is_time(right):
+                steps = self.fixed.integer(right, "a delay")
+                return self._steps(left) + (steps if isinstance(sign, ast.Add) else -steps)
+        return self.source.fail(index, f"'{self.source.written(index)}' is not a time", "t, t-1 or t+1")
 
     def _read_UnaryOp(self, node: ast.UnaryOp) -> Expr:
         if isinstance(node.op, ast.UAdd):
@@ -282,19 +289,21 @@ class ExpressionReader:
             return self._read_List(node)
         if name in LATER:
             self.source.fail(node.func, f"{name} is not supported yet")
-        if name not in FUNCTIONS and name not in ALIASES:
+        if name not in {*FUNCTIONS, *ALIASES, *REDUCTIONS}:
             known = self.names.timed | self.names.read
             hint = f"{name}[t]" if name in known else ""
             near = "" if hint else self.names.nearest(name, functions=True)
             self.source.fail(node.func, f"unknown function '{written}'", hint, near, UnknownName)
-        function = FUNCTIONS[ALIASES.get(name, name)]
-        count = function.row.arity
+        known_as = _called(name)
+        most = max(known_as)
         if node.keywords:
-            form = f"{name}({', '.join('abc'[:count])})"
+            form = f"{name}({', '.join('abc'[:most])})"
             self.source.fail(node.keywords[0], f"{name} takes no named arguments", form)
-        if len(node.args) != count and not any(isinstance(argument, ast.Starred) for argument in node.args):
-            plural = "s" if count > 1 else ""
-            self.source.fail(node, f"{name} takes {count} argument{plural}, {len(node.args)} given")
+        function = known_as.get(len(node.args), known_as[most])
+        if len(node.args) not in known_as and not any(isinstance(a, ast.Starred) for a in node.args):
+            counts = f"{min(known_as)} to {most}" if len(known_as) > 2 else " or ".join(map(str, known_as))
+            plural = "s" if most > 1 else ""
+            self.source.fail(node, f"{name} takes {counts} argument{plural}, {len(node.args)} given")
         if name == "where":
             return function(self._condition(node.args[0]), *[self.read(a) for a in node.args[1:]])
         return function(*[self.read(argument) for argument in node.args])
@@ -319,6 +328,18 @@ class ExpressionReader:
 
     def _read_IfExp(self, node: ast.IfExp) -> Expr:
         return self.read(node.body if self.fixed.holds(node.test) else node.orelse)
+
+
+def _called(name: str) -> dict[int, type[ElementWise] | type[Reduction]]:
+    """What a name calls, by the number of arguments: max of one vector is not max of two."""
+    found: dict[int, type[ElementWise] | type[Reduction]] = {}
+    if name in REDUCTIONS:
+        least, most = REDUCTIONS[name].row.arity
+        found.update(dict.fromkeys(range(least, most + 1), REDUCTIONS[name]))
+    if ALIASES.get(name, name) in FUNCTIONS:
+        function = FUNCTIONS[ALIASES.get(name, name)]
+        found[function.row.arity] = function
+    return found
 
 
 def _parts(node: ast.expr) -> list[ast.expr] | None:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gategen.errors import LimitError
+from gategen.errors import LimitError, nearest
 from gategen.language.source import MAX_NUMBER, Source
 
 LARGEST = 1e100
@@ -65,9 +65,10 @@ class Fixed:
             case ast.IfExp(test=test, body=yes, orelse=no):
                 return self.number(yes if self.holds(test) else no)
         written = self.source.written(node)
-        return self.source.fail(
-            node, f"'{written}' is not known before the cell runs", "a number, a constant or a loop index"
-        )
+        problem = f"'{written}' is not known before the cell runs"
+        expected = "a number, a constant or a loop index"
+        near = nearest(node.id, self.values) if isinstance(node, ast.Name) else ""
+        return self.source.fail(node, problem, expected, near)
 
     def integer(self, node: ast.expr, what: str) -> int:
         """A whole number; ``what`` is the thing that needs one, for the error."""

@@ -9,6 +9,7 @@ from sympy import Expr
 
 from gategen.errors import LimitError, Position, ShapeError
 from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, symbols_in_order
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Declaration, Role, Roles
 from gategen.language.shapes import Shape, Width, WidthSolver
 from gategen.language.text import expression_text
@@ -164,6 +165,11 @@ class _Inference:
             return self._product(node, equation)
         if isinstance(node, Concat):
             return (self._concatenation(node, equation),)
+        joined = self._joined(node, equation)
+        return self._reduced(node, joined, equation) if isinstance(node, Reduction) else joined
+
+    def _joined(self, node: Expr, equation: Eq) -> Shape:
+        """The shape that all arguments have which are no scalars."""
         joined: Shape = ()
         owner: Any = None
         for argument in node.args:
@@ -181,6 +187,17 @@ class _Inference:
             elif found:
                 joined, owner = found, argument
         return joined
+
+    def _reduced(self, node: Reduction, joined: Shape, equation: Eq) -> Shape:
+        """The shape of a reduction, whose arguments have the shape ``joined`` or are scalars."""
+        row = node.row
+        for argument in node.args[: row.vectors]:
+            rank = len(self._shape(argument, equation))
+            if rank != 1:
+                wanted = "a vector" if row.vectors == 1 else f"{row.vectors} vectors"
+                problem = f"{row.name} takes {wanted}, {self._quoted(argument, equation)} is a {_KINDS[rank]}"
+                raise ShapeError(problem, equation.position(argument))
+        return joined if row.keeps else ()
 
     def _product(self, node: MatVec, equation: Eq) -> Shape:
         weight, operand = node.args
@@ -292,11 +309,13 @@ def _rank(node: Expr, ranks: Mapping[str, int]) -> int:
         return ranks[node.name]
     if isinstance(node, (MatVec, Concat)):
         return 1
+    if isinstance(node, Reduction):
+        return int(node.row.keeps)
     return max((_rank(argument, ranks) for argument in node.args), default=0)
 
 
 def _element_wise_symbols(node: Expr) -> list[Any]:
-    if isinstance(node, (MatVec, Concat)):
+    if isinstance(node, (MatVec, Concat, Reduction)):
         return []
     if not node.args:
         return symbols_in_order(node)

@@ -6,18 +6,18 @@ import keyword
 import re
 
 from gategen.language.functions import ALIASES, FUNCTIONS
+from gategen.language.reductions import REDUCTIONS
 
 IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 KEYED = re.compile(rf"({IDENTIFIER.pattern})\[(\d{{1,9}})\]")
 """A parameter with a number as its key, such as ``U_h[0]``."""
 
 LATER = {
-    *("sum", "mean", "var", "norm", "dot", "softmax", "logsumexp", "cumsum", "outer", "split", "gather"),
-    *("repeat", "reshape", "stack", "layer_norm", "T", "I"),
+    *("outer", "split", "gather", "repeat", "reshape", "stack", "T", "I"),
 }
 """Functions of the language that this version does not know yet."""
 
-RESERVED = {*FUNCTIONS, *ALIASES, *LATER, "concat", "t", "range"}
+RESERVED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *LATER, "concat", "t", "range"}
 """Names that a person cannot give to a value."""
 
 PLAIN = "a letter A-Z or a-z, then letters, digits and _, 64 at most"

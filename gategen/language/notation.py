@@ -17,6 +17,7 @@ from sympy import Add, Expr, Integer, Mul, Pow
 
 from gategen.errors import CellError, CellSyntaxError, LimitError, Position
 from gategen.language.functions import FUNCTIONS, ElementWise
+from gategen.language.reductions import REDUCTIONS, Reduction
 
 t = sympy.Symbol("t", integer=True)
 """The step number; ``h[t]`` is this step's value, ``h[t-1]`` the one before."""
@@ -213,11 +214,15 @@ def _check_part(node: Expr, parent: Expr | None) -> None:
                 raise _Foreign(node, problem, "W @ [a, b]")
             if not node.args:
                 raise _Foreign(node, "the concatenation is empty", "W @ [a, b]")
-        case Add() | Mul() | Pow() | MatVec() | ElementWise():
+        case Add() | Mul() | Pow() | MatVec() | ElementWise() | Reduction():
             pass
         case _:
             name = type(node).__name__.lower()
-            hint = f"gategen.{name}" if name in FUNCTIONS else "numbers, + - * / ** @, gategen's functions"
+            hint = (
+                f"gategen.{name}"
+                if name in {*FUNCTIONS, *REDUCTIONS}
+                else "numbers, + - * / ** @, gategen's functions"
+            )
             raise _Foreign(node, f"{node} is not part of the language", hint)
     for argument in node.args:
         _check_part(argument, node)

@@ -8,8 +8,9 @@ from enum import StrEnum
 
 from sympy import Expr
 
-from gategen.errors import Position, RoleError, UnknownName, nearest
+from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
 from gategen.language.notation import At, Eq, MatVec, Parameter, evaluate, substitute, symbols_in_order
+from gategen.language.reductions import Reduction
 from gategen.language.shapes import Width
 
 
@@ -26,6 +27,9 @@ class Role(StrEnum):
     CONSTANT = "constant"
     SIZE = "size"
 
+
+MAX_DELAY = 10_000
+"""Steps that a sequence may start from: each is an array of the size of a state."""
 
 DECLARABLE = ("constant", "scalar", "vector", "weight", "frozen", "input", "state", "output")
 
@@ -154,12 +158,10 @@ def _offsets(equations: Iterable[Eq]) -> dict[str, tuple[int, ...]]:
         for symbol in symbols_in_order(equation.right):
             if isinstance(symbol, At):
                 found.setdefault(symbol.signal, set()).add(symbol.offset)
-                if abs(symbol.offset) > 1:
-                    raise RoleError(
-                        f"{symbol} reads {abs(symbol.offset)} steps away",
-                        equation.position(symbol),
-                        "a delay of one step (longer delays are not supported yet)",
-                    )
+                if abs(symbol.offset) > MAX_DELAY:
+                    problem = f"{symbol} reads {abs(symbol.offset)} steps away"
+                    expected = f"a delay of at most {MAX_DELAY} steps"
+                    raise LimitError(problem, equation.position(symbol), expected)
     return {name: tuple(sorted(offsets)) for name, offsets in found.items()}
 
 
@@ -305,8 +307,9 @@ def multiplied(equations: Iterable[Eq]) -> frozenset[str]:
             found.add(node.name)
         arguments = getattr(node, "args", ())
         inside = getattr(node, "is_Mul", False) or getattr(node, "is_Pow", False)
-        for argument in arguments:
-            visit(argument, inside and not isinstance(node, MatVec))
+        for place, argument in enumerate(arguments):
+            gain = isinstance(node, Reduction) and node.row.name == "layer_norm" and place == 1
+            visit(argument, gain or (inside and not isinstance(node, MatVec)))
 
     for equation in equations:
         visit(evaluate(equation.right), False)

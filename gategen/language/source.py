@@ -261,7 +261,11 @@ def shifted(statement: ast.stmt, by: int) -> str:
             if offset is not None:
                 moved = offset + by
                 node.slice = ast.parse(f"t{moved:+d}" if moved else "t", _NO_FILE, mode="eval").body
+            elif is_time(node.slice):
+                sign = ast.Add() if by > 0 else ast.Sub()
+                node.slice = ast.BinOp(node.slice, sign, ast.Constant(abs(by)))
             return node
 
-    text = ast.unparse(Shift().visit(statement)).replace("t - ", "t-").replace("t + ", "t+")
+    text = ast.unparse(Shift().visit(statement))
+    text = re.sub(r"\bt( [+-] \w+)+", lambda time: time[0].replace(" ", ""), text)
     return text if len(text) <= 200 else f"{text[:197]}..."

@@ -9,6 +9,7 @@ from sympy import Add, Expr, Mul, Pow
 
 from gategen.language.functions import ElementWise
 from gategen.language.notation import At, Concat, Eq, MatVec, negated, subtrahend
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Declaration
 
 _COMPARISON, _SUM, _PRODUCT, _SIGN, _POWER, _ATOM = range(6)
@@ -51,7 +52,7 @@ class _Writer:
             return _PRODUCT, f"{self.write(weight, _ATOM)} @ {self.write(operand, _SIGN)}"
         if isinstance(node, Concat):
             return _ATOM, f"[{', '.join(self.write(argument, 0) for argument in node.args)}]"
-        if isinstance(node, ElementWise):
+        if isinstance(node, (ElementWise, Reduction)):
             return self._function(node)
         if isinstance(node, Add):
             return _SUM, self._sum(node)
@@ -59,8 +60,8 @@ class _Writer:
             return _POWER, f"{self.write(node.base, _ATOM)}**{self.write(node.exp, _ATOM)}"
         return self._product(node)
 
-    def _function(self, node: ElementWise) -> tuple[int, str]:
-        if node.row.infix:
+    def _function(self, node: ElementWise | Reduction) -> tuple[int, str]:
+        if isinstance(node, ElementWise) and node.row.infix:
             left, right = (self.write(argument, _SUM) for argument in node.args)
             return _COMPARISON, f"{left} {node.row.infix} {right}"
         return _ATOM, f"{node.row.name}({', '.join(self.write(argument, 0) for argument in node.args)})"

@@ -95,7 +95,8 @@ class Call(NamedTuple):
         sizes: T, B and all widths.
         inputs: (T, B, width) each.
         params: Of their own shapes.
-        initial: (B, width) each; what is not there starts as declared.
+        initial: (B, width) each, (k, B, width) for what is read k > 1 steps back; what is not there starts as
+            declared.
         lengths: (B,), or None if every sequence has T steps.
         batched: False if the caller left the batch axis away.
     """
@@ -116,6 +117,11 @@ class Call(NamedTuple):
     def batch(self) -> int:
         """B."""
         return self.sizes.numbers["B"]
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """How many steps each sequence has, (B,)."""
+        return np.full(self.batch, self.steps) if self.lengths is None else self.lengths
 
     @property
     def empty(self) -> bool:
@@ -236,7 +242,7 @@ def _call(sizes: Sizes, batched: bool, x: Arrays, p: Arrays, s: Arrays, lengths:
     """The call with arrays whose shapes are right."""
     if not batched:
         x = {name: array[:, None] for name, array in x.items()}
-        s = {name: array[None] for name, array in s.items()}
+        s = {name: np.expand_dims(array, -2) for name, array in s.items()}
     counts = None if lengths is None else read_lengths(lengths, sizes)
     lay_out("inputs", x)
     lay_out("params", p)

@@ -1,7 +1,7 @@
 """Long sequences in little memory: states are kept every some steps, and what lies between is computed again.
 
 Outputs, states and gradients of inputs and first states have the bits that a whole tape gives; parameter
-gradients are sums over the segments.
+gradients are sums over the segments. So are those of an input of which a step reads more than one past value.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from math import isqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gategen.runtime.arguments import Call, Sizes
 from gategen.runtime.engines import Engine, Forward, Slopes, Wanted
-from gategen.runtime.manifest import ArraySpec, Manifest, evaluate
+from gategen.runtime.history import History
+from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, evaluate
 from gategen.runtime.memory import Arrays, allocate
 
 
@@ -72,9 +72,9 @@ class Checkpoints:
     ) -> Slopes:
         """See `Engine`."""
         specs = {spec.name: spec for spec in self._manifest.inputs}
-        history = {spec.name for spec in self._manifest.history}
+        history = {spec.name: spec for spec in self._manifest.history}
         # The past of an input in one segment is its last step in another.
-        inputs = wanted.inputs | (wanted.initial & history)
+        inputs = wanted.inputs | (wanted.initial & history.keys())
         carried = frozenset(spec.name for spec in self._manifest.carried)
         d_inputs = {name: self._plane("d_inputs", specs[name], call) for name in specs if name in inputs}
         d_params: Arrays = {}
@@ -95,8 +95,11 @@ class Checkpoints:
                 else:
                     d_params[name] = array
             arriving = {name: array for name, array in slopes.initial.items() if name not in history}
-            for name in history & slopes.initial.keys():
-                self._hand_back(call, segment, name, slopes.initial[name], d_inputs, d_initial)
+            for name, slope in slopes.initial.items():
+                if name in history:
+                    start = d_initial.setdefault(name, np.zeros_like(slope))
+                    before = self._before(call, history[name], segment.first, part.steps)
+                    before.hand_back(slope, d_inputs.get(name), start)
         d_initial.update(arriving)
         return Slopes(
             {name: d_inputs[name] for name in specs if name in wanted.inputs},
@@ -132,34 +135,15 @@ class Checkpoints:
         lengths = None if call.lengths is None else np.clip(call.lengths - first, 0, steps)
         initial = dict(initial)
         for spec in self._manifest.history:
-            inside = self._before(call, first, steps)
-            if inside.any():
-                past = call.start(spec, self._dtype).copy()
-                step = first + steps if self._manifest.reverse else first - 1
-                past[inside] = call.inputs[spec.name][step][inside]
-                initial[spec.name] = past
+            start = call.start(spec, self._dtype)
+            initial[spec.name] = self._before(call, spec, first, steps).read(call.inputs[spec.name], start)
         return Call(sizes, inputs, call.params, initial, lengths, True)
 
-    def _before(self, call: Call, first: int, steps: int) -> NDArray[np.bool_]:
-        """For every sequence whether it has a step before these, in the order in which steps run."""
-        if not self._manifest.reverse:
-            return np.full(call.batch, first > 0)
-        if call.lengths is None:
-            return np.full(call.batch, first + steps < call.steps)
-        later: NDArray[np.bool_] = call.lengths > first + steps
-        return later
-
-    def _hand_back(
-        self, call: Call, segment: Segment, name: str, slope: Any, d_inputs: Arrays, d_initial: Arrays
-    ) -> None:
-        """Give the gradient of an input's past to the step that it came from, or to the caller's start."""
-        steps = segment.call.steps
-        inside = self._before(call, segment.first, steps)
-        if inside.any():
-            step = segment.first + steps if self._manifest.reverse else segment.first - 1
-            d_inputs[name][step][inside] += slope[inside]
-        first = np.where(inside[:, None], slope.dtype.type(0), slope)
-        d_initial[name] = d_initial[name] + first if name in d_initial else first
+    def _before(self, call: Call, spec: InputSpec, first: int, steps: int) -> History:
+        """The steps before some steps, in the order in which they run, of which these read an input."""
+        reverse = self._manifest.reverse
+        made = np.maximum(call.ends - (first + steps), 0) if reverse else np.minimum(call.ends, first)
+        return History.of(call, spec, made, reverse)
 
     def _plane(self, part: str, spec: ArraySpec, call: Call) -> Any:
         shape = evaluate(spec.plane(), call.sizes.numbers)

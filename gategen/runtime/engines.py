@@ -44,7 +44,7 @@ class Engine(Protocol):
     """What a kernel needs of its code. T and B are at least 1."""
 
     def forward(self, call: Call, keep: bool) -> tuple[Arrays, Arrays, Any]:
-        """Outputs (T, B, width), final states (B, width), and the tape if ``keep``."""
+        """Outputs (T, B, width), final states of the shapes of first ones, and the tape if ``keep``."""
 
     def backward(self, call: Call, tape: Any, d_outputs: Arrays, d_final: Arrays, wanted: Wanted) -> Slopes:
         """The gradients that are wanted, in the order of the manifest; what is left out is zero.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +13,8 @@ from gategen.language.shapes import Shape
 from gategen.runtime.arguments import Call, Reader, has_shapes, lay_out, read_named
 from gategen.runtime.checkpoints import Checkpoints
 from gategen.runtime.engines import Engine, Slopes, Wanted
-from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, evaluate
+from gategen.runtime.history import History
+from gategen.runtime.manifest import ArraySpec, CarriedSpec, InputSpec, Manifest, evaluate
 from gategen.runtime.memory import Arrays, FloatArray, allocate
 from gategen.runtime.packed import Packed
 from gategen.runtime.parameters import first_parameters
@@ -28,7 +29,8 @@ class Run:
     Attributes:
         outputs: By name, (T, B, width); (T, width) if the inputs had no batch axis.
         final: What another run takes as ``initial`` to continue: every state, and every input whose past
-            the cell reads, after the last step of each sequence; (B, width), or (width,).
+            the cell reads, after the last step of each sequence; (B, width), or (width,). What is read k > 1
+            steps back is there for the last k steps, oldest first: (k, B, width), or (k, width).
     """
 
     def __init__(
@@ -159,7 +161,8 @@ class Kernel:
             inputs: By name, (T, B, width), a scalar being of width 1; all of them (T, width) for one
                 sequence. A sole input may come without its name.
             params: By name, of the shapes that `init` gives; or what `pack` made of them.
-            initial: By name, (B, width), or (width,) for one sequence; the declared values by default.
+            initial: By name, (B, width), or (width,) for one sequence; (k, B, width), or (k, width), oldest
+                first, for what the cell reads k > 1 steps back. The declared values by default.
             lengths: Integers (B,) from 0 to T: steps past the end do not count, outputs are zero there.
             train: Whether `backward` will follow; it needs a tape, and inputs and parameters unchanged.
             keep: Whether `backward` may follow more than once.
@@ -187,10 +190,11 @@ class Kernel:
             outputs = {s.name: self._zeros("outputs", s, s.plane(), call) for s in self.manifest.outputs}
             final = {s.name: call.start(s, self.dtype).copy() for s in self.manifest.states}
         for spec in self.manifest.history:
-            final[spec.name] = self._last_input(call, spec)
+            start = call.start(spec, self.dtype)
+            final[spec.name] = self._last_inputs(call, spec).read(call.inputs[spec.name], start)
         if not call.batched:
             outputs = {name: array[:, 0] for name, array in outputs.items()}
-            final = {name: array[0] for name, array in final.items()}
+            final = {name: array[..., 0, :] for name, array in final.items()}
         return Run(self, engine, call, outputs, final, [held] if train else [], keep)
 
     def _checkpoints(self, tape: str, train: bool) -> Engine:
@@ -202,8 +206,7 @@ class Kernel:
         if not train:
             raise ArgumentError("tape", "is 'sqrt', but train=False keeps no tape", "train=True, tape='sqrt'")
         if self.manifest.ahead:
-            step = "t-1" if self.manifest.reverse else "t+1"
-            problem = f"is 'sqrt', but a segment cannot see {self.manifest.ahead[0]}[{step}] in the next one"
+            problem = f"is 'sqrt', but a segment cannot see {self.manifest.ahead[0]} in the next one"
             raise ArgumentError("tape", problem, "'full'")
         return Checkpoints(self.manifest, self._engine)
 
@@ -249,7 +252,7 @@ class Kernel:
             self._add_history(call, slopes, d_last)
         if not call.batched:
             slopes.inputs.update({name: array[:, 0] for name, array in slopes.inputs.items()})
-            slopes.initial.update({name: array[0] for name, array in slopes.initial.items()})
+            slopes.initial.update({name: array[..., 0, :] for name, array in slopes.initial.items()})
         return Gradients(slopes.inputs, slopes.params, slopes.initial)
 
     def stream(
@@ -301,7 +304,7 @@ class Kernel:
         every = (*self.manifest.inputs, *self.manifest.states, *self.manifest.parameters)
         return [spec.name for spec in every if spec.name in names]
 
-    def _read_slopes(self, argument: str, given: Any, specs: tuple[ArraySpec, ...], call: Call) -> Arrays:
+    def _read_slopes(self, argument: str, given: Any, specs: Sequence[ArraySpec], call: Call) -> Arrays:
         """Gradients that come in: named, checked against the run, contiguous, with a batch axis."""
         if given is None:
             return {}
@@ -311,14 +314,17 @@ class Kernel:
         shapes = call.sizes.kept.get(argument)
         if shapes is None or not has_shapes(given, shapes, self.dtype):
             given = read_named(argument, given, specs, self.dtype, bare=bare)
-            wanted = {s.name: s.plane(call.batched) if bare else s.carried(call.batched) for s in specs}
+            wanted = {
+                s.name: s.carried(call.batched) if isinstance(s, CarriedSpec) else s.plane(call.batched)
+                for s in specs
+            }
             for name, array in given.items():
                 call.sizes.check(f"{argument}[{name!r}]", wanted[name], array.shape)
             numbers = call.sizes.numbers
             call.sizes.kept[argument] = {name: evaluate(shape, numbers) for name, shape in wanted.items()}
         slopes: Arrays = {**given}
         if not call.batched:
-            slopes = {name: array[:, None] if bare else array[None] for name, array in slopes.items()}
+            slopes = {name: np.expand_dims(array, -2) for name, array in slopes.items()}
         lay_out(argument, slopes)
         return slopes
 
@@ -345,27 +351,14 @@ class Kernel:
         numbers = evaluate(shape, call.sizes.numbers)
         return allocate(f"{part}[{spec.name!r}]", numbers, self.dtype, zero=True)
 
-    def _last_step(self, call: Call) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """For every sequence the place (B,) of its last step in time, and whether it has one (B,)."""
-        lengths = np.full(call.batch, call.steps) if call.lengths is None else call.lengths
-        last = np.zeros_like(lengths) if self.manifest.reverse else np.maximum(lengths - 1, 0)
-        return last, lengths > 0
-
-    def _last_input(self, call: Call, spec: InputSpec) -> FloatArray:
-        """The input (B, width) at the last step of each sequence; the initial one if there was no step."""
-        last, alive = self._last_step(call)
-        found = call.start(spec, self.dtype).copy()
-        found[alive] = call.inputs[spec.name][last[alive], np.flatnonzero(alive)]
-        return found
+    def _last_inputs(self, call: Call, spec: InputSpec) -> History:
+        """The last steps of each sequence, of which the next run reads an input."""
+        return History.of(call, spec, call.ends, self.manifest.reverse)
 
     def _add_history(self, call: Call, slopes: Slopes, d_final: Arrays) -> None:
-        """Hand the gradient of ``final[input]`` to where `_last_input` read it."""
-        last, alive = self._last_step(call)
+        """Hand the gradient of ``final[input]`` to where it was read."""
         for spec in self.manifest.history:
             name = spec.name
-            if name not in d_final:
-                continue
-            if name in slopes.inputs:
-                slopes.inputs[name][last[alive], np.flatnonzero(alive)] += d_final[name][alive]
-            if name in slopes.initial:
-                slopes.initial[name][~alive] += d_final[name][~alive]
+            if name in d_final:
+                last = self._last_inputs(call, spec)
+                last.hand_back(d_final[name], slopes.inputs.get(name), slopes.initial.get(name))

@@ -40,8 +40,8 @@ class ArraySpec:
         """The shape over all steps, (T, B, width); without a batch (T, width)."""
         return (TIME, BATCH, *self.units) if batched else (TIME, *self.units)
 
-    def carried(self, batched: bool = True) -> Shape:
-        """The shape before the first and after the last step, (B, width); without a batch (width,)."""
+    def row(self, batched: bool = True) -> Shape:
+        """The shape in one step, (B, width); without a batch (width,)."""
         return (BATCH, *self.units) if batched else self.units
 
     def to_json(self) -> dict[str, Any]:
@@ -57,31 +57,43 @@ class ArraySpec:
 
 
 @dataclass(frozen=True)
-class InputSpec(ArraySpec):
-    """An input, (T, B, width).
+class CarriedSpec(ArraySpec):
+    """What a sequence starts from and hands on.
 
     Attributes:
-        history: Whether a step reads the input of the step before it, so that the first step reads
-            ``initial[name]``, (B, width).
-        start: The member of the C struct for what the first step reads.
+        steps: How many steps back it is read, and so how many there are of it.
+        start: The member of the C struct for what it is before the first step.
     """
 
-    history: bool = False
+    steps: int = 1
     start: str = ""
+
+    def carried(self, batched: bool = True) -> Shape:
+        """The shape before the first and after the last step.
+
+        It is (B, width), or (k, B, width), oldest first, for what is read k > 1 steps back; without a batch
+        (width,) or (k, width).
+        """
+        return self.row(batched) if self.steps == 1 else (Width((), self.steps), *self.row(batched))
 
 
 @dataclass(frozen=True)
-class StateSpec(ArraySpec):
-    """A state, (B, width) before the first and after the last step.
+class InputSpec(CarriedSpec):
+    """An input, (T, B, width); it is carried if a step reads its past, else ``steps`` is 0."""
+
+    steps: int = 0
+
+
+@dataclass(frozen=True)
+class StateSpec(CarriedSpec):
+    """A state.
 
     Attributes:
         initial: What fills it before the first step if the caller gives nothing.
-        start: The member of the C struct for its value before the first step.
         final: The member of the C struct for its value after the last step.
     """
 
     initial: float = 0.0
-    start: str = ""
     final: str = ""
 
 
@@ -116,7 +128,7 @@ class Manifest:
         reverse: Whether the cell runs from right to left.
         warnings: What to tell the user once per compilation.
         lengths: The member of the C struct for the number of steps of each sequence.
-        ahead: The inputs of which a step reads what comes later, as x[t+1] if it runs from left to right.
+        ahead: What a step reads of inputs that come later, as ``x[t+1]`` if it runs from left to right.
     """
 
     cell: str
@@ -135,7 +147,7 @@ class Manifest:
     @cached_property
     def history(self) -> tuple[InputSpec, ...]:
         """The inputs whose past is read."""
-        return tuple(spec for spec in self.inputs if spec.history)
+        return tuple(spec for spec in self.inputs if spec.steps)
 
     @cached_property
     def carried(self) -> tuple[StateSpec | InputSpec, ...]:

@@ -49,7 +49,9 @@ class Stream:
         self._sizes = Sizes({"T": 1, "B": int(batch)}, {"T": "a step", "B": "batch"})
         shapes = [(f"params[{s.name!r}]", s.shape, given[s.name]) for s in manifest.parameters]
         shapes += [
-            (f"initial[{s.name!r}]", self._row(s), start[s.name]) for s in manifest.carried if s.name in start
+            (f"initial[{s.name!r}]", s.carried(self._batched), start[s.name])
+            for s in manifest.carried
+            if s.name in start
         ]
         settle(manifest, self._sizes, shapes)
         self._call = Call(
@@ -102,6 +104,9 @@ class Stream:
             self._check_out(out)
         self._step()
         for past, present in self._history:
+            if past.ndim > present.ndim:
+                past[:-1] = past[1:]
+                past = past[-1]
             past[...] = present
         if out is not None:
             return self._write(out)
@@ -123,11 +128,12 @@ class Stream:
         start = self._read_initial(initial)
         for spec in self._manifest.carried:
             if spec.name in start:
-                self._sizes.check(f"initial[{spec.name!r}]", self._row(spec), start[spec.name].shape)
+                shape = spec.carried(self._batched)
+                self._sizes.check(f"initial[{spec.name!r}]", shape, start[spec.name].shape)
         self._set(start)
 
     def _row(self, spec: ArraySpec) -> Shape:
-        return spec.carried(self._batched)
+        return spec.row(self._batched)
 
     def _buffers(self, shapes: Mapping[str, Shape]) -> Arrays:
         numbers = self._sizes.numbers
@@ -138,15 +144,16 @@ class Stream:
 
     def _views(self, rows: Arrays) -> Arrays:
         """Rows (B, width) as the caller sees them."""
-        return rows if self._batched else {name: array[0] for name, array in rows.items()}
+        return rows if self._batched else {name: array[..., 0, :] for name, array in rows.items()}
 
     def _read_initial(self, initial: object) -> Arrays:
         """What the caller gives to start from; one sequence may have its batch axis, as forward gives it."""
         found = read_named("initial", initial, self._manifest.carried, self._dtype)
         for spec in self._manifest.carried:
             array = found.get(spec.name)
-            if array is not None and not self._batched and array.shape[:-1] == (1,):
-                found[spec.name] = array[0]
+            own = len(spec.carried(False))
+            if array is not None and not self._batched and array.ndim > own and array.shape[-2] == 1:
+                found[spec.name] = array[..., 0, :]
         return found
 
     def _set(self, start: Arrays) -> None:
@@ -198,7 +205,7 @@ def _check_direction(manifest: Manifest) -> None:
     if manifest.reverse:
         problem = "it runs from right to left, so its first step is the last of the sequence"
     elif manifest.ahead:
-        problem = f"a step reads {manifest.ahead[0]}[t+1], which comes later"
+        problem = f"a step reads {manifest.ahead[0]}, which comes later"
     else:
         return
     raise GategenError(f"{manifest.cell} cannot run step by step: {problem}; use forward")

@@ -234,8 +234,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -249,7 +249,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -634,8 +636,6 @@ int gg_gru_d_forward_f64(const gg_gru_d_dims *dims,
         for (int64_t b = 0; b < B; b++) {
             gg_forward_units(d, w_k, s_t + b * d, b_k, m_t + b * d, x_t + b * d, l_prev_t + b * d,
                              x_bar, k_t + b * d, l_t + b * d, v_t + b * d);
-        }
-        for (int64_t b = 0; b < B; b++) {
             gg_forward_units_2(n_h, m_e_t + b * n_h, h_prev_t + b * n_h, e_t + b * n_h);
         }
         /* a_z += W_z @ v + U_z @ e */
@@ -909,19 +909,14 @@ int gg_gru_d_backward_f64(const gg_gru_d_dims *dims,
                 gg_clear(d, d_m_t + b * d);
                 gg_clear(d, d_x_t + b * d);
                 gg_clear(d, d_l_prev_t + b * d);
-                continue;
-            }
-            gg_backward_units(d, back_l_t + b * d, x_t + b * d, l_prev_t + b * d, m_t + b * d,
-                              d_m_t + b * d, d_x_t + b * d, d_l_prev_t + b * d);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
                 gg_clear(n_h, d_e_t + b * n_h);
                 gg_clear(n_h, d_a_g_t + b * n_h);
                 gg_clear(n_h, d_a_z_t + b * n_h);
                 gg_clear(n_h, exp__t + b * n_h);
                 continue;
             }
+            gg_backward_units(d, back_l_t + b * d, x_t + b * d, l_prev_t + b * d, m_t + b * d,
+                              d_m_t + b * d, d_x_t + b * d, d_l_prev_t + b * d);
             gg_backward_units_2(n_h, back_h_t + b * n_h, seed_h_t + b * n_h, e_t + b * n_h,
                                 m_e_t + b * n_h, g_t + b * n_h, z_t + b * n_h, d_e_t + b * n_h,
                                 exp__t + b * n_h);
@@ -948,18 +943,13 @@ int gg_gru_d_backward_f64(const gg_gru_d_dims *dims,
         for (int64_t b = 0; b < B; b++) {
             if (lengths && t >= lengths[b]) {
                 gg_clear(d, d_s_t + b * d);
+                gg_clear(n_h, d_m_e_t + b * n_h);
+                gg_clear(n_h, d_h_prev_t + b * n_h);
                 continue;
             }
             gg_backward_units_4(d, d_v_t + b * d, x_t + b * d, k_t + b * d, l_prev_t + b * d, x_bar,
                                 m_t + b * d, s_t + b * d, w_k, b_k, d_m_t + b * d, d_x_t + b * d,
                                 d_l_prev_t + b * d, d_w_k, d_b_k, d_s_t + b * d);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
-                gg_clear(n_h, d_m_e_t + b * n_h);
-                gg_clear(n_h, d_h_prev_t + b * n_h);
-                continue;
-            }
             gg_backward_units_5(n_h, d_e_t + b * n_h, h_prev_t + b * n_h, exp__t + b * n_h,
                                 m_e_t + b * n_h, d_h_prev_t + b * n_h);
         }

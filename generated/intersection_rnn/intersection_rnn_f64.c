@@ -228,8 +228,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -243,7 +243,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -766,11 +768,6 @@ int gg_intersection_rnn_backward_f64(const gg_intersection_rnn_dims *dims,
             }
             gg_backward_units_2(n_h, back_h_t + b * n_h, seed_h_t + b * n_h, h_prev_t + b * n_h,
                                 h_in_t + b * n_h, g_h_t + b * n_h, d_h_prev_t + b * n_h);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
-                continue;
-            }
             gg_backward_units_3(n_x, d_y_t + b * n_x, g_y_t + b * n_x, d_x_t + b * n_x);
         }
         /* d_h_prev += T(U_h) @ d_a_h_in + T(U_b) @ d_a_g_h */
@@ -786,11 +783,6 @@ int gg_intersection_rnn_backward_f64(const gg_intersection_rnn_dims *dims,
             continue;
         }
         gg_backward_units_4(n_h, d_a_h_in_all + row * n_h, d_a_g_h_all + row * n_h, d_b_h, d_b_b);
-    }
-    for (int64_t row = 0; row < T * B; row++) {
-        if (lengths && row / B >= lengths[row % B]) {
-            continue;
-        }
         gg_backward_units_5(n_x, d_a_y_in_all + row * n_x, d_a_g_y_all + row * n_x, d_b_y, d_b_a);
     }
     /* d_x += T(W_h) @ d_a_h_in + T(W_b) @ d_a_g_h */

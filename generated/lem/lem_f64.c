@@ -226,8 +226,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -241,7 +241,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -540,8 +542,6 @@ int gg_lem_forward_f64(const gg_lem_dims *dims,
         for (int64_t b = 0; b < B; b++) {
             gg_forward_units(n_z, m_d_1_t + b * n_z, z_prev_t + b * n_z, m_z_t + b * n_z,
                              d_1_t + b * n_z, z_t + b * n_z);
-        }
-        for (int64_t b = 0; b < B; b++) {
             gg_forward_units_2(n_y, m_d_2_t + b * n_y, d_2_t + b * n_y);
         }
         /* m_y += U_y @ z[t] */
@@ -754,18 +754,13 @@ int gg_lem_backward_f64(const gg_lem_dims *dims,
                 gg_clear(n_z, d_z_t + b * n_z);
                 gg_clear(n_z, tanh_m_z_t + b * n_z);
                 gg_clear(n_z, sigmoid_m_d_1_t + b * n_z);
-                continue;
-            }
-            gg_backward_units(n_z, back_z_t + b * n_z, m_z_t + b * n_z, m_d_1_t + b * n_z,
-                              d_z_t + b * n_z, tanh_m_z_t + b * n_z, sigmoid_m_d_1_t + b * n_z);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
                 gg_clear(n_y, d_y_prev_t + b * n_y);
                 gg_clear(n_y, d_m_y_t + b * n_y);
                 gg_clear(n_y, d_m_d_2_t + b * n_y);
                 continue;
             }
+            gg_backward_units(n_z, back_z_t + b * n_z, m_z_t + b * n_z, m_d_1_t + b * n_z,
+                              d_z_t + b * n_z, tanh_m_z_t + b * n_z, sigmoid_m_d_1_t + b * n_z);
             gg_backward_units_2(n_y, back_y_t + b * n_y, seed_y_t + b * n_y, m_y_t + b * n_y,
                                 y_prev_t + b * n_y, d_2_t + b * n_y, d_y_prev_t + b * n_y,
                                 m_d_2_t + b * n_y);
@@ -798,11 +793,6 @@ int gg_lem_backward_f64(const gg_lem_dims *dims,
             continue;
         }
         gg_backward_units_4(n_y, d_m_y_all + row * n_y, d_m_d_2_all + row * n_y, d_b_y, d_b_2);
-    }
-    for (int64_t row = 0; row < T * B; row++) {
-        if (lengths && row / B >= lengths[row % B]) {
-            continue;
-        }
         gg_backward_units_5(n_z, d_m_z_all + row * n_z, d_m_d_1_all + row * n_z, d_b_z, d_b_1);
     }
     /* d_x = T(W_y) @ d_m_y + T(W_z) @ d_m_z + T(W_2) @ d_m_d_2 + T(W_1) @ d_m_d_1 */

@@ -19,17 +19,17 @@ extern "C" {
 typedef struct {
     int64_t T;   /* steps */
     int64_t B;   /* sequences in the batch */
-    int64_t n_x; /* width of x */
-    int64_t q;   /* width of m */
-    int64_t n_h; /* width of h */
+    int64_t n_x; /* width of x, e_x */
+    int64_t q;   /* width of m, e_m, B_m */
+    int64_t n_h; /* width of h, e_h */
 } gg_lmu_dims;
 
 typedef struct {
-    float *E_x; /* [1][n_x] */
-    float *E_h; /* [1][n_h] */
-    float *E_m; /* [1][q] */
+    float *e_x; /* [n_x] */
+    float *e_h; /* [n_h] */
+    float *e_m; /* [q] */
     float *A_m; /* [q][q] frozen */
-    float *B_m; /* [q][1] frozen */
+    float *B_m; /* [q] frozen */
     float *W_h; /* [n_h][n_x] */
     float *U_h; /* [n_h][n_h] */
     float *V_h; /* [n_h][q] */
@@ -91,11 +91,11 @@ int gg_lmu_backward_f32(const gg_lmu_dims *dims,
                         void *work);
 
 typedef struct {
-    double *E_x; /* [1][n_x] */
-    double *E_h; /* [1][n_h] */
-    double *E_m; /* [1][q] */
+    double *e_x; /* [n_x] */
+    double *e_h; /* [n_h] */
+    double *e_m; /* [q] */
     double *A_m; /* [q][q] frozen */
-    double *B_m; /* [q][1] frozen */
+    double *B_m; /* [q] frozen */
     double *W_h; /* [n_h][n_x] */
     double *U_h; /* [n_h][n_h] */
     double *V_h; /* [n_h][q] */

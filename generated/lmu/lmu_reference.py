@@ -7,11 +7,11 @@ A_m and B_m are fixed: q Legendre polynomials over a window of theta steps, disc
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 
     inputs    x    (T, B, n_x)
-    params    E_x  (1, n_x)
-              E_h  (1, n_h)
-              E_m  (1, q)
+    params    e_x  (n_x,)
+              e_h  (n_h,)
+              e_m  (q,)
               A_m  (q, q)
-              B_m  (q, 1)
+              B_m  (q,)
               W_h  (n_h, n_x)
               U_h  (n_h, n_h)
               V_h  (n_h, q)
@@ -34,7 +34,7 @@ def forward(sizes, inputs, params, initial, lengths, keep):
     T, B, n_h, q = sizes["T"], sizes["B"], sizes["n_h"], sizes["q"]
     x = inputs["x"]
     dtype = x.dtype
-    E_x, E_h, E_m = params["E_x"], params["E_h"], params["E_m"]
+    e_x, e_h, e_m = params["e_x"], params["e_h"], params["e_m"]
     A_m, B_m = params["A_m"], params["B_m"]
     W_h, U_h, V_h = params["W_h"], params["U_h"], params["V_h"]
     if lengths is None:
@@ -46,16 +46,18 @@ def forward(sizes, inputs, params, initial, lengths, keep):
     h = np.empty((T, B, n_h), dtype)
 
     # All steps at once.
-    # u = E_x @ x[t] + E_h @ h[t-1] + E_m @ m[t-1]
-    u = x @ E_x.T
     # h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + V_h @ m[t])
     a_h = x @ W_h.T
 
     for t in range(T):
-        # u = E_x @ x[t] + E_h @ h[t-1] + E_m @ m[t-1]
-        u[t] += h_prev @ E_h.T + m_prev @ E_m.T
-        # m[t] = A_m @ m[t-1] + B_m @ u
-        m[t] = m_prev @ A_m.T + u[t] @ B_m.T
+        # u = dot(e_x, x[t]) + dot(e_h, h[t-1]) + dot(e_m, m[t-1])
+        sum_u = (e_x * x[t]).sum(axis=-1, keepdims=True)
+        sum_u_ = (e_h * h_prev).sum(axis=-1, keepdims=True)
+        sum_u__ = (e_m * m_prev).sum(axis=-1, keepdims=True)
+        u = sum_u + sum_u_ + sum_u__
+        # m[t] = A_m @ m[t-1] + B_m * u
+        m_m = m_prev @ A_m.T
+        m[t] = m_m + B_m * u
         # h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + V_h @ m[t])
         a_h[t] += h_prev @ U_h.T + m[t] @ V_h.T
         h[t] = np.tanh(a_h[t])
@@ -72,10 +74,10 @@ def forward(sizes, inputs, params, initial, lengths, keep):
 @np.errstate(all="ignore")
 def backward(sizes, inputs, params, initial, lengths, tape, d_outputs, d_final):
     """Run the adjoint of all steps: dictionaries of gradients of inputs, parameters, initial states."""
-    T, B, n_h, q = sizes["T"], sizes["B"], sizes["n_h"], sizes["q"]
+    T, B, n_h, n_x, q = sizes["T"], sizes["B"], sizes["n_h"], sizes["n_x"], sizes["q"]
     x = inputs["x"]
     dtype = x.dtype
-    E_x, E_h, E_m = params["E_x"], params["E_h"], params["E_m"]
+    e_x, e_h, e_m = params["e_x"], params["e_h"], params["e_m"]
     A_m, B_m = params["A_m"], params["B_m"]
     W_h, U_h, V_h = params["W_h"], params["U_h"], params["V_h"]
     h, m = tape["h"], tape["m"]
@@ -90,38 +92,40 @@ def backward(sizes, inputs, params, initial, lengths, tape, d_outputs, d_final):
     d_m_carry = d_final.get("m", np.zeros((B, q), dtype))
     d_h_carry = d_final.get("h", np.zeros((B, n_h), dtype))
     d_a_h = np.empty((T, B, n_h), dtype)
-    d_u = np.empty((T, B, 1), dtype)
+    d_x = np.empty((T, B, n_x), dtype)
+    d_e_h = np.zeros(n_h, dtype)
+    d_e_x = np.zeros(n_x, dtype)
+    d_e_m = np.zeros(q, dtype)
 
     for t in range(T)[::-1]:
         # what arrives from the loss and from the step that ran after this one
         d_h = d_h_carry + seed_h[t]
         # from h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + V_h @ m[t])
         d_a_h[t] = d_h * (1 - h[t]**2)
-        d_m = d_m_carry + d_a_h[t] @ V_h
         d_h_prev = d_a_h[t] @ U_h
-        # from m[t] = A_m @ m[t-1] + B_m @ u
-        d_u[t] = d_m @ B_m
+        d_m = d_m_carry + d_a_h[t] @ V_h
+        # from m[t] = A_m @ m[t-1] + B_m * u
+        d_u = (d_m * B_m).sum(axis=-1, keepdims=True)
         d_m_prev = d_m @ A_m
-        # from u = E_x @ x[t] + E_h @ h[t-1] + E_m @ m[t-1]
-        d_h_prev += d_u[t] @ E_h
-        d_m_prev += d_u[t] @ E_m
+        # from u = dot(e_x, x[t]) + dot(e_h, h[t-1]) + dot(e_m, m[t-1])
+        d_e_h += (d_u * h_prev[t])[active[t]].sum(axis=0)
+        d_h_prev += d_u * e_h
+        d_e_x += (d_u * x[t])[active[t]].sum(axis=0)
+        d_x[t] = d_u * e_x
+        d_e_m += (d_u * m_prev[t])[active[t]].sum(axis=0)
+        d_m_prev += d_u * e_m
         # past the end of its sequence a gradient is handed on
         d_m_carry = np.where(active[t, :, None], d_m_prev, d_m_carry)
         d_h_carry = np.where(active[t, :, None], d_h_prev, d_h_carry)
 
     # All steps at once.
     # from h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + V_h @ m[t])
-    d_x = d_a_h @ W_h
+    d_x += d_a_h @ W_h
     d_W_h = d_a_h[active].T @ x[active]
     d_U_h = d_a_h[active].T @ h_prev[active]
     d_V_h = d_a_h[active].T @ m[active]
-    # from u = E_x @ x[t] + E_h @ h[t-1] + E_m @ m[t-1]
-    d_x += d_u @ E_x
-    d_E_x = d_u[active].T @ x[active]
-    d_E_h = d_u[active].T @ h_prev[active]
-    d_E_m = d_u[active].T @ m_prev[active]
 
     d_inputs = {"x": np.where(active[..., None], d_x, 0)}
-    d_params = {"E_x": d_E_x, "E_h": d_E_h, "E_m": d_E_m, "W_h": d_W_h, "U_h": d_U_h, "V_h": d_V_h}
+    d_params = {"e_x": d_e_x, "e_h": d_e_h, "e_m": d_e_m, "W_h": d_W_h, "U_h": d_U_h, "V_h": d_V_h}
     d_initial = {"m": d_m_carry, "h": d_h_carry}
     return d_inputs, d_params, d_initial

@@ -234,8 +234,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -249,7 +249,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -650,8 +652,6 @@ int gg_lstm_mogrifier_forward_f32(const gg_lstm_mogrifier_dims *dims,
 
         for (int64_t b = 0; b < B; b++) {
             gg_forward_units(n_x, x_t + b * n_x, v_1_t + b * n_x);
-        }
-        for (int64_t b = 0; b < B; b++) {
             gg_forward_units_2(n_h, h_prev_t + b * n_h, s_1_t + b * n_h);
         }
         /* m_v_2 = Q_[1] @ s_1 */
@@ -1023,21 +1023,16 @@ int gg_lstm_mogrifier_backward_f32(const gg_lstm_mogrifier_dims *dims,
                 gg_clear(n_h, d_a_i_t + b * n_h);
                 gg_clear(n_h, sigmoid_m_s_t + b * n_h);
                 gg_clear(n_h, sigmoid_m_s_2_t + b * n_h);
-                continue;
-            }
-            gg_backward_units(n_h, back_c_t + b * n_h, back_h_t + b * n_h, seed_h_t + b * n_h,
-                              c_t + b * n_h, c_prev_t + b * n_h, m_s_t + b * n_h, m_s_2_t + b * n_h,
-                              o_t + b * n_h, f_t + b * n_h, d_c_prev_t + b * n_h, g_t + b * n_h,
-                              i_t + b * n_h, sigmoid_m_s_t + b * n_h, sigmoid_m_s_2_t + b * n_h);
-        }
-        for (int64_t b = 0; b < B; b++) {
-            if (lengths && t >= lengths[b]) {
                 gg_clear(n_x, v_1_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_3_t + b * n_x);
                 gg_clear(n_x, sigmoid_m_v_2_t + b * n_x);
                 continue;
             }
+            gg_backward_units(n_h, back_c_t + b * n_h, back_h_t + b * n_h, seed_h_t + b * n_h,
+                              c_t + b * n_h, c_prev_t + b * n_h, m_s_t + b * n_h, m_s_2_t + b * n_h,
+                              o_t + b * n_h, f_t + b * n_h, d_c_prev_t + b * n_h, g_t + b * n_h,
+                              i_t + b * n_h, sigmoid_m_s_t + b * n_h, sigmoid_m_s_2_t + b * n_h);
             gg_backward_units_2(n_x, x_t + b * n_x, m_v_t + b * n_x, m_v_3_t + b * n_x,
                                 m_v_2_t + b * n_x, v_1_t + b * n_x, sigmoid_m_v_t + b * n_x,
                                 sigmoid_m_v_3_t + b * n_x, sigmoid_m_v_2_t + b * n_x);

@@ -231,8 +231,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -246,7 +246,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;

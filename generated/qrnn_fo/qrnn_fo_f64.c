@@ -220,8 +220,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -235,7 +235,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -250,10 +252,10 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
 
 /*
  * target[t] += source[t + offset] inside each sequence; outside it the history, or nothing if NULL.
- * source, target [T][B][n], history [B][n].
+ * source, target [T][B][n], history [steps][B][n], oldest first.
  */
 static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int64_t *lengths,
-                     const real *source, const real *history, real *target)
+                     const real *source, int64_t steps, const real *history, real *target)
 {
     for (int64_t row = 0; row < T * B; row++) {
         const int64_t t = row / B, b = row % B, length = lengths ? lengths[b] : T;
@@ -262,7 +264,8 @@ static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int6
         if (t >= length || (!inside && !history)) {
             continue;
         }
-        const real *from = inside ? source + (other * B + b) * n : history + b * n;
+        const int64_t past = other < 0 ? steps + other : steps - 1 - (other - length);
+        const real *from = inside ? source + (other * B + b) * n : history + (past * B + b) * n;
         for (int64_t j = 0; j < n; j++) {
             target[row * n + j] += from[j];
         }
@@ -270,16 +273,18 @@ static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int6
 }
 
 /*
- * target[b] = source at the first step of sequence b, in the order of the steps; zero for an empty
- * sequence. source [T][B][n], target [B][n].
+ * target += source where step t + offset lies before the first step of its sequence, in the order
+ * of the steps. source [T][B][n]; target [steps][B][n], oldest first.
  */
-static void gg_first(int64_t T, int64_t B, int64_t n, int reverse, const int64_t *lengths,
-                     const real *source, real *target)
+static void gg_first(int64_t T, int64_t B, int64_t n, int64_t offset, const int64_t *lengths,
+                     const real *source, int64_t steps, real *target)
 {
-    for (int64_t b = 0; b < B; b++) {
-        const int64_t length = lengths ? lengths[b] : T, t = reverse ? length - 1 : 0;
-        for (int64_t j = 0; j < n; j++) {
-            target[b * n + j] = length ? source[(t * B + b) * n + j] : 0;
+    const int64_t delay = offset < 0 ? -offset : offset;
+    for (int64_t row = 0; row < delay * B; row++) {
+        const int64_t k = row / B, b = row % B, length = lengths ? lengths[b] : T;
+        const int64_t t = offset < 0 ? k : length - 1 - k;
+        for (int64_t j = 0; k < length && j < n; j++) {
+            target[((steps - delay + k) * B + b) * n + j] += source[(t * B + b) * n + j];
         }
     }
 }
@@ -513,7 +518,7 @@ int gg_qrnn_fo_forward_f64(const gg_qrnn_fo_dims *dims,
 
     /* x_prev = x[t-1] */
     gg_clear(T * B * n_x, x_prev_all);
-    gg_shift(T, B, n_x, -1, lengths, x_all, x_start, x_prev_all);
+    gg_shift(T, B, n_x, -1, lengths, x_all, 1, x_start, x_prev_all);
     /* a_z = W_z @ x[t] + Z_z @ x[t-1] */
     gg_fill(T * B, n_c, NULL, a_z_all);
     gg_product(T * B, n_x, n_c, n_c, x_all, W_z_T, a_z_all);
@@ -679,7 +684,7 @@ int gg_qrnn_fo_backward_f64(const gg_qrnn_fo_dims *dims,
     }
     /* x_prev = x[t-1] */
     gg_clear(T * B * n_x, x_prev_all);
-    gg_shift(T, B, n_x, -1, lengths, x_all, x_start, x_prev_all);
+    gg_shift(T, B, n_x, -1, lengths, x_all, 1, x_start, x_prev_all);
     /* d_x = T(W_o) @ d_a_o */
     gg_fill(T * B, n_x, NULL, d_x_all);
     gg_product(T * B, n_c, n_x, n_x, d_a_o_all, W_o, d_x_all);
@@ -732,13 +737,14 @@ int gg_qrnn_fo_backward_f64(const gg_qrnn_fo_dims *dims,
     /* d_Z_z += outer(d_a_z, x[t-1]), over all steps */
     gg_outer(T, B, lengths, n_c, n_x, n_x, d_a_z_all, x_prev_all, 0, NULL, d_Z_z);
     /* d_x += d_x_prev[t+1] */
-    gg_shift(T, B, n_x, 1, lengths, d_x_prev_all, NULL, d_x_all);
+    gg_shift(T, B, n_x, 1, lengths, d_x_prev_all, 0, NULL, d_x_all);
     if (lengths) {
         gg_emit(0, T, B, n_x, lengths, d_x_all, d_x_all);
     }
     gg_copy(B * n_c, back_c_t, d_inputs->c_initial);
+    gg_clear(B * n_x, d_inputs->x_initial);
     if (d_inputs->x_initial) {
-        gg_first(T, B, n_x, 0, lengths, d_x_prev_all, d_inputs->x_initial);
+        gg_first(T, B, n_x, -1, lengths, d_x_prev_all, 1, d_inputs->x_initial);
     }
 
     return 0;

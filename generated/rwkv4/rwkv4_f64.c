@@ -235,8 +235,8 @@ static void gg_outer_rows(int64_t n, int64_t m, int64_t stride,
 
 /*
  * target += the sum of outer(left[t], right[t + shift]) over all steps of all sequences, in order;
- * right[-1] and right[T] are `start`. left [T][B][n], right [T][B][m], start [B][m]; target [n][m]
- * in rows of `stride`, or NULL if it is not wanted.
+ * where step t + shift lies outside, it is in `start`. left [T][B][n], right [T][B][m], start
+ * [|shift|][B][m]; target [n][m] in rows of `stride`, or NULL if it is not wanted.
  */
 static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, int64_t m,
                      int64_t stride, const real *left, const real *right, int64_t shift,
@@ -250,7 +250,9 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
             continue;
         }
         lefts[waiting] = left + row * n;
-        rights[waiting] = other < 0 || other >= T ? start + b * m : right + (other * B + b) * m;
+        const int64_t from = (other * B + b) * m;
+        rights[waiting] = other < 0 ? start + row * m
+                        : other < T ? right + from : start + from - T * B * m;
         if (++waiting == 4) {
             gg_outer_rows(n, m, stride, lefts, rights, target);
             waiting = 0;
@@ -265,10 +267,10 @@ static void gg_outer(int64_t T, int64_t B, const int64_t *lengths, int64_t n, in
 
 /*
  * target[t] += source[t + offset] inside each sequence; outside it the history, or nothing if NULL.
- * source, target [T][B][n], history [B][n].
+ * source, target [T][B][n], history [steps][B][n], oldest first.
  */
 static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int64_t *lengths,
-                     const real *source, const real *history, real *target)
+                     const real *source, int64_t steps, const real *history, real *target)
 {
     for (int64_t row = 0; row < T * B; row++) {
         const int64_t t = row / B, b = row % B, length = lengths ? lengths[b] : T;
@@ -277,7 +279,8 @@ static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int6
         if (t >= length || (!inside && !history)) {
             continue;
         }
-        const real *from = inside ? source + (other * B + b) * n : history + b * n;
+        const int64_t past = other < 0 ? steps + other : steps - 1 - (other - length);
+        const real *from = inside ? source + (other * B + b) * n : history + (past * B + b) * n;
         for (int64_t j = 0; j < n; j++) {
             target[row * n + j] += from[j];
         }
@@ -285,16 +288,18 @@ static void gg_shift(int64_t T, int64_t B, int64_t n, int64_t offset, const int6
 }
 
 /*
- * target[b] = source at the first step of sequence b, in the order of the steps; zero for an empty
- * sequence. source [T][B][n], target [B][n].
+ * target += source where step t + offset lies before the first step of its sequence, in the order
+ * of the steps. source [T][B][n]; target [steps][B][n], oldest first.
  */
-static void gg_first(int64_t T, int64_t B, int64_t n, int reverse, const int64_t *lengths,
-                     const real *source, real *target)
+static void gg_first(int64_t T, int64_t B, int64_t n, int64_t offset, const int64_t *lengths,
+                     const real *source, int64_t steps, real *target)
 {
-    for (int64_t b = 0; b < B; b++) {
-        const int64_t length = lengths ? lengths[b] : T, t = reverse ? length - 1 : 0;
-        for (int64_t j = 0; j < n; j++) {
-            target[b * n + j] = length ? source[(t * B + b) * n + j] : 0;
+    const int64_t delay = offset < 0 ? -offset : offset;
+    for (int64_t row = 0; row < delay * B; row++) {
+        const int64_t k = row / B, b = row % B, length = lengths ? lengths[b] : T;
+        const int64_t t = offset < 0 ? k : length - 1 - k;
+        for (int64_t j = 0; k < length && j < n; j++) {
+            target[((steps - delay + k) * B + b) * n + j] += source[(t * B + b) * n + j];
         }
     }
 }
@@ -630,7 +635,7 @@ int gg_rwkv4_forward_f64(const gg_rwkv4_dims *dims,
 
     /* x_prev = x[t-1] */
     gg_clear(T * B * n_x, x_prev_all);
-    gg_shift(T, B, n_x, -1, lengths, x_all, x_start, x_prev_all);
+    gg_shift(T, B, n_x, -1, lengths, x_all, 1, x_start, x_prev_all);
     for (int64_t row = 0; row < T * B; row++) {
         gg_forward_units(n_x, m_k, x_all + row * n_x, x_prev_all + row * n_x, m_v, m_r,
                          v_k_all + row * n_x, v_v_all + row * n_x, v_r_all + row * n_x);
@@ -928,7 +933,7 @@ int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
     }
     /* x_prev = x[t-1] */
     gg_clear(T * B * n_x, x_prev_all);
-    gg_shift(T, B, n_x, -1, lengths, x_all, x_start, x_prev_all);
+    gg_shift(T, B, n_x, -1, lengths, x_all, 1, x_start, x_prev_all);
     /* d_v_y = T(W_o) @ d_y */
     gg_fill(T * B, n, NULL, d_v_y_all);
     gg_product(T * B, n_y, n, n, d_y_all, W_o, d_v_y_all);
@@ -969,6 +974,8 @@ int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
                 gg_clear(n, d_a_prev_t + b_ * n);
                 gg_clear(n, d_v_t + b_ * n);
                 gg_clear(n, d_p_prev_t + b_ * n);
+                gg_clear(n_x, d_x_t + b_ * n_x);
+                gg_clear(n_x, d_x_prev_t + b_ * n_x);
                 continue;
             }
             gg_backward_units_3(n, back_p_t + b_ * n, back_a_t + b_ * n, back_b_t + b_ * n,
@@ -977,13 +984,6 @@ int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
                                 v_t + b_ * n, w_u, q_t + b_ * n, d_b_prev_t + b_ * n,
                                 d_k_t + b_ * n, d_a_prev_t + b_ * n, d_v_t + b_ * n, d_exp_w_d,
                                 d_p_prev_t + b_ * n, d_w_u);
-        }
-        for (int64_t b_ = 0; b_ < B; b_++) {
-            if (lengths && t >= lengths[b_]) {
-                gg_clear(n_x, d_x_t + b_ * n_x);
-                gg_clear(n_x, d_x_prev_t + b_ * n_x);
-                continue;
-            }
             gg_backward_units_4(n_x, d_v_r_t + b_ * n_x, x_t + b_ * n_x, x_prev_t + b_ * n_x, m_r,
                                 d_m_r, d_x_t + b_ * n_x, d_x_prev_t + b_ * n_x);
         }
@@ -1017,7 +1017,7 @@ int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
                             d_x_prev_all + row * n_x, d_m_k);
     }
     /* d_x += d_x_prev[t+1] */
-    gg_shift(T, B, n_x, 1, lengths, d_x_prev_all, NULL, d_x_all);
+    gg_shift(T, B, n_x, 1, lengths, d_x_prev_all, 0, NULL, d_x_all);
     for (int64_t j = 0; j < n; j++) {
         /* from w = p[t-1] - exp(w_d) */
         d_w_d[j] += d_exp_w_d[j] * exp_w_d[j];
@@ -1028,8 +1028,9 @@ int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
     gg_copy(B * n, back_p_t, d_inputs->p_initial);
     gg_copy(B * n, back_a_t, d_inputs->a_initial);
     gg_copy(B * n, back_b_t, d_inputs->b_initial);
+    gg_clear(B * n_x, d_inputs->x_initial);
     if (d_inputs->x_initial) {
-        gg_first(T, B, n_x, 0, lengths, d_x_prev_all, d_inputs->x_initial);
+        gg_first(T, B, n_x, -1, lengths, d_x_prev_all, 1, d_inputs->x_initial);
     }
 
     return 0;

@@ -58,7 +58,10 @@ def problem(oracle: Oracle, lengths: np.ndarray | None, seed: int = 0) -> Proble
     shapes = oracle.parameter_shapes(SIZES)
     params = {name: draw(*shape, scale=0.6) for name, shape in shapes.items()}
     inputs = rows({name: widths[name] for name in oracle.inputs}, STEPS, BATCH)
-    initial = rows({name: widths[name] for name in oracle.states}, BATCH)
+    initial: Arrays = {}
+    for name in oracle.states:
+        steps = [oracle.delays[name]] if name in oracle.delays else []
+        initial |= rows({name: widths[name]}, *steps, BATCH)
     for name in oracle.positive:
         for arrays in (params, inputs, initial):
             if name in arrays:

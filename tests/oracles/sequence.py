@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import torch
@@ -30,6 +30,8 @@ class Oracle:
         history: Inputs read one step back, as extra states holding the input just left.
         frozen: Parameters without a gradient.
         positive: Names of anything that divides: drawn away from zero.
+        delays: States read more than one step back, to how many: ``step`` gets them as (k, B, width), the
+            oldest first, and gives the newest.
     """
 
     step: Step
@@ -42,6 +44,7 @@ class Oracle:
     history: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+    delays: dict[str, int] = field(default_factory=dict)
 
     def parameter_shapes(self, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
         """The shape of every parameter, from the size of every letter."""
@@ -76,9 +79,11 @@ class Oracle:
             now = {name: array[t] for name, array in inputs.items()}
             new = self.step(p, **now, **states)
             new |= {f"{name}_before": now[name] for name in self.history}
+            outs = {name: new[name] for name in self.outputs}
+            new |= {name: torch.cat([states[name][1:], new[name][None]]) for name in self.delays}
             states = {name: torch.where(live, new[name], old) for name, old in states.items()}
             for name in self.outputs:
-                rows[name].append(torch.where(live, new[name], torch.zeros_like(new[name])))
+                rows[name].append(torch.where(live, outs[name], torch.zeros_like(outs[name])))
         outputs = {name: torch.stack(row[::-1] if self.backwards else row) for name, row in rows.items()}
         return outputs, {name: states[name] for name in self.states}
 
@@ -94,6 +99,7 @@ def oracle(
     history: tuple[str, ...] = (),
     frozen: tuple[str, ...] = (),
     positive: tuple[str, ...] = (),
+    delays: dict[str, int] | None = None,
     input_width: str = "d",
     more_inputs: dict[str, str] | None = None,
 ) -> Oracle:
@@ -110,4 +116,5 @@ def oracle(
         history=history,
         frozen=frozen,
         positive=positive,
+        delays=delays or {},
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, relu, sigmoid, tanh
-from torch.nn.functional import logsigmoid, softplus
+from torch.nn.functional import layer_norm, logsigmoid, softplus
 
 from .sequence import Named, Oracle, oracle
 
@@ -51,6 +51,27 @@ def irnn(p: Params, x: Tensor, h: Tensor) -> Named:
 def jordan(p: Params, x: Tensor, y: Tensor) -> Named:
     hidden = sigmoid(x @ p.W_h.T + y @ p.R_h.T + p.b_h)
     return {"y": sigmoid(hidden @ p.V_y.T + p.b_y)}
+
+
+def narx(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": tanh(x @ p.W_h.T + h[-1] @ p.U_1.T + h[-2] @ p.U_2.T + h[-3] @ p.U_3.T + p.b_h)}
+
+
+def rnn_dilated(p: Params, x: Tensor, h: Tensor) -> Named:
+    return {"h": tanh(net(p, "h", x, h[-3]))}
+
+
+def gru_skip(p: Params, x: Tensor, h: Tensor) -> Named:
+    before = h[-4]
+    reset, new = sigmoid(net(p, "r", x, before)), sigmoid(net(p, "u", x, before))
+    candidate = relu(x @ p.W_c.T + reset * (before @ p.U_c.T) + p.b_c)
+    return {"h": before + new * (candidate - before)}
+
+
+def tau_gru(p: Params, x: Tensor, h: Tensor) -> Named:
+    now, delayed = tanh(h[-1] @ p.W_u.T + x @ p.U_u.T), tanh(h[-3] @ p.W_z.T + x @ p.U_z.T)
+    gate, weight = (sigmoid(h[-1] @ W.T + x @ U.T) for W, U in ((p.W_g, p.U_g), (p.W_a, p.U_a)))
+    return {"h": (1 - gate) * h[-1] + gate * (now + weight * delayed)}
 
 
 def indrnn(p: Params, x: Tensor, h: Tensor) -> Named:
@@ -408,6 +429,64 @@ def t_lstm(p: Params, x: Tensor, c: Tensor, x_before: Tensor) -> Named:
     return {"c": c, "h": read * c}
 
 
+def normed(p: Params, v: Tensor, name: str) -> Tensor:
+    """PyTorch's own layer norm."""
+    return layer_norm(v, v.shape[1:], getattr(p, f"g_{name}"), getattr(p, f"b_{name}", None))
+
+
+def lstm_layer_norm(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    named = vars(p)
+    seen = {k: normed(p, x @ named[f"W_{k}"].T, f"x{k}") for k in "ifog"}
+    known = {k: normed(p, h @ named[f"U_{k}"].T, f"h{k}") for k in "ifog"}
+    write, keep, read, new = (seen[k] + known[k] + named[f"b_{k}"] for k in "ifog")
+    c = sigmoid(keep) * c + sigmoid(write) * tanh(new)
+    return {"c": c, "h": sigmoid(read) * tanh(normed(p, c, "c"))}
+
+
+def lstm_layer_norm_state(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    named = vars(p)
+    write, keep, read, new = (
+        normed(p, x @ named[f"W_{k}"].T + h @ named[f"U_{k}"].T, k) + (k == "f") for k in "ifog"
+    )
+    c = normed(p, sigmoid(keep) * c + sigmoid(write) * tanh(new), "c")
+    return {"c": c, "h": sigmoid(read) * tanh(c)}
+
+
+def gru_layer_norm(p: Params, x: Tensor, h: Tensor) -> Named:
+    named = vars(p)
+    seen = {k: normed(p, x @ named[f"W_{k}"].T, f"x{k}") for k in "zrg"}
+    known = {k: normed(p, h @ named[f"U_{k}"].T, f"h{k}") for k in "zrg"}
+    update, reset = sigmoid(seen["z"] + known["z"]), sigmoid(seen["r"] + known["r"])
+    return {"h": (1 - update) * h + update * tanh(seen["g"] + reset * known["g"])}
+
+
+def scrn(p: Params, x: Tensor, s: Tensor, h: Tensor) -> Named:
+    s = 0.05 * (x @ p.B_s.T) + 0.95 * s
+    h = sigmoid(s @ p.P_h.T + x @ p.W_h.T + h @ p.U_h.T)
+    return {"s": s, "h": h, "y": torch.softmax(h @ p.V_y.T + s @ p.Q_y.T, dim=1)}
+
+
+def lstm_ordered(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    write, keep, read = (sigmoid(net(p, gate, x, h)) for gate in "ifo")
+    forget, enter = (
+        torch.softmax(x @ z.T + h @ r.T + b, dim=1).cumsum(dim=1)
+        for z, r, b in ((p.Z_a, p.R_a, p.b_a), (p.Z_b, p.R_b, p.b_b))
+    )
+    both = forget * (1 - enter)
+    c = (keep * both + forget - both) * c + (write * both + 1 - enter - both) * tanh(net(p, "g", x, h))
+    return {"c": c, "h": read * tanh(c)}
+
+
+def gf_rnn(p: Params, x: Tensor, h1: Tensor, h2: Tensor) -> Named:
+    def gate(below: Tensor, name: str) -> Tensor:
+        seen, first, second = (getattr(p, f"{letter}_{name}") for letter in "acd")
+        return sigmoid(below @ seen + h1 @ first + h2 @ second)[:, None]
+
+    new = tanh(x @ p.W_1.T + gate(x, "11") * (h1 @ p.U_11.T) + gate(x, "21") * (h2 @ p.U_21.T))
+    told = gate(new, "12") * (h1 @ p.U_12.T) + gate(new, "22") * (h2 @ p.U_22.T)
+    return {"h1": new, "h2": tanh(new @ p.V_2.T + told)}
+
+
 class Step(torch.autograd.Function):
     """One where positive, with the derivative of a fast sigmoid."""
 
@@ -435,11 +514,6 @@ def slstm(p: Params, x: Tensor, m: Tensor, c: Tensor, n: Tensor, h: Tensor) -> N
     return {"m": m, "c": c, "n": n, "h": sigmoid(net(p, "o", x, h)) * c / n}
 
 
-def lstm_zoneout(p: Params, x: Tensor, z_c: Tensor, z_h: Tensor, c: Tensor, h: Tensor) -> Named:
-    new = lstm(p, x, c, h)
-    return {"c": torch.lerp(new["c"], c, z_c), "h": torch.lerp(new["h"], h, z_h)}
-
-
 def lstm_phased(p: Params, x: Tensor, s: Tensor, c: Tensor, h: Tensor) -> Named:
     new = lstm(p, x, c, h)
     phase = torch.remainder(s - p.q, p.tau) / p.tau
@@ -462,15 +536,9 @@ def gru_d(p: Params, x: Tensor, s: Tensor, m: Tensor, l: Tensor, h: Tensor) -> N
     return {"l": torch.lerp(l, x, m), "h": torch.lerp(h, new, update)}
 
 
-def gru_ode(p: Params, x: Tensor, s: Tensor, h: Tensor) -> Named:
-    reset, stay = sigmoid(net(p, "r", x, h)), sigmoid(net(p, "z", x, h))
-    slope = (1 - stay) * (tanh(net(p, "g", x, reset * h)) - h)
-    return {"h": h + s * slope}
-
-
 def lmu(p: Params, x: Tensor, m: Tensor, h: Tensor) -> Named:
-    written = torch.cat([x, h, m], dim=1) @ torch.cat([p.E_x, p.E_h, p.E_m], dim=1).T
-    m = m @ p.A_m.T + written * p.B_m[:, 0]
+    written = torch.cat([x, h, m], dim=1) @ torch.cat([p.e_x, p.e_h, p.e_m])
+    m = m @ p.A_m.T + written[:, None] * p.B_m
     return {"m": m, "h": tanh(x @ p.W_h.T + h @ p.U_h.T + m @ p.V_h.T)}
 
 
@@ -486,10 +554,6 @@ def cfc(p: Params, x: Tensor, s: Tensor, h: Tensor) -> Named:
     hidden = 1.7159 * tanh(0.666 * (torch.cat([x, h], dim=1) @ p.W_v.T + p.b_v))
     f, g, a, b = (hidden @ W.T for W in (p.W_f, p.W_g, p.W_a, p.W_b))
     return {"h": torch.lerp(tanh(f + p.b_f), tanh(g + p.b_g), sigmoid((a + p.b_a) * s + b + p.b_b))}
-
-
-def plrnn(p: Params, x: Tensor, h: Tensor) -> Named:
-    return {"h": p.a_h * h + relu(h) @ (p.M_h * p.U_h).T + x @ p.W_h.T + p.b_h}
 
 
 def rg_lru(p: Params, x: Tensor, h: Tensor) -> Named:
@@ -510,14 +574,6 @@ def rwkv4(own: Params, x: Tensor, p: Tensor, a: Tensor, b: Tensor, x_before: Ten
     past, now = (faded - highest).exp(), (k - highest).exp()
     y = (sigmoid(r) * told) @ own.W_o.T
     return {"p": highest, "a": past * a + now * v, "b": past * b + now, "y": y}
-
-
-def lru(p: Params, x: Tensor, u: Tensor, v: Tensor) -> Named:
-    turn = torch.complex(-p.nu_k.exp(), p.theta_k.exp()).exp()
-    seen = p.gamma_k.exp() * torch.complex(x @ p.B_u.T, x @ p.B_v.T)
-    state = turn * torch.complex(u, v) + seen
-    y = (state @ torch.complex(p.C_u, p.C_v).T).real + p.D_y * x
-    return {"u": state.real, "v": state.imag, "y": y}
 
 
 TIME = {"s": "1"}
@@ -642,6 +698,10 @@ ORACLES: dict[str, Oracle] = {
             "n": " ".join(f"b_{k}[{i}]" for i in range(3) for k in "ht"),
         },
     ),
+    "narx": oracle(narx, {"n d": "W_h", "n n": "U_1 U_2 U_3", "n": "b_h"}, delays={"h": 3}),
+    "rnn_dilated": oracle(rnn_dilated, {"n d": "W_h", "n n": "U_h", "n": "b_h"}, delays={"h": 3}),
+    "gru_skip": oracle(gru_skip, sums("ruc"), delays={"h": 4}),
+    "tau_gru": oracle(tau_gru, {"n d": "U_u U_z U_g U_a", "n n": "W_u W_z W_g W_a"}, delays={"h": 3}),
     "mingru": oracle(mingru, {"n d": "W_z W_h"}),
     "minlstm": oracle(minlstm, {"n d": "W_f W_i W_h"}),
     "sru_v1": oracle(
@@ -682,10 +742,51 @@ ORACLES: dict[str, Oracle] = {
         outputs=("h",),
         history=("x",),
     ),
+    "lstm_layer_norm": oracle(
+        lstm_layer_norm,
+        sums("ifog", n=" ".join(f"g_x{k} g_h{k}" for k in "ifog") + " g_c b_c"),
+        states=MEMORY,
+    ),
+    "lstm_layer_norm_state": oracle(
+        lstm_layer_norm_state, sums("ifog", n="g_i g_f g_o g_g g_c b_c"), states=MEMORY
+    ),
+    "gru_layer_norm": oracle(
+        gru_layer_norm,
+        {
+            "n d": "W_z W_r W_g",
+            "n n": "U_z U_r U_g",
+            "n": " ".join(f"{name}_{side}{k}" for k in "zrg" for side in "xh" for name in "gb"),
+        },
+    ),
+    "scrn": oracle(
+        scrn,
+        {"p d": "B_s", "n p": "P_h", "n d": "W_h", "n n": "U_h", "o n": "V_y", "o p": "Q_y"},
+        states={"s": "p", "h": "n"},
+        outputs=("h", "y"),
+        others={"y": "o"},
+    ),
+    "lstm_ordered": oracle(
+        lstm_ordered,
+        sums("ifog", nd="Z_a Z_b", nn="R_a R_b", n="b_a b_b"),
+        states=MEMORY,
+    ),
+    "gf_rnn": oracle(
+        gf_rnn,
+        {
+            "d": "a_11 a_21",
+            "n": "c_11 c_21 a_12 c_12 a_22 c_22",
+            "o": "d_11 d_21 d_12 d_22",
+            "n d": "W_1",
+            "n n": "U_11",
+            "n o": "U_21",
+            "o n": "V_2 U_12",
+            "o o": "U_22",
+        },
+        states={"h1": "n", "h2": "o"},
+    ),
     "slstm": oracle(
         slstm, sums("zoif"), states={"m": "n", **MEMORY, "n": "n"}, positive=("n",), outputs=("h",)
     ),
-    "lstm_zoneout": oracle(lstm_zoneout, sums("ifog"), states=MEMORY, more_inputs={"z_c": "n", "z_h": "n"}),
     "lstm_phased": oracle(
         lstm_phased,
         sums("ifog", n="tau q r"),
@@ -703,11 +804,17 @@ ORACLES: dict[str, Oracle] = {
         more_inputs={"s": "d", "m": "d"},
         frozen=("x_bar",),
     ),
-    "gru_ode": oracle(gru_ode, sums("rzg"), more_inputs=TIME),
     "lmu": oracle(
         lmu,
-        sums("h")
-        | {"n": "", "1 d": "E_x", "1 n": "E_h", "1 p": "E_m", "p p": "A_m", "p 1": "B_m", "n p": "V_h"},
+        {
+            "n d": "W_h",
+            "n n": "U_h",
+            "n p": "V_h",
+            "p p": "A_m",
+            "d": "e_x",
+            "n": "e_h",
+            "p": "e_m B_m",
+        },
         states={"m": "p", "h": "n"},
         frozen=("A_m", "B_m"),
     ),
@@ -718,7 +825,6 @@ ORACLES: dict[str, Oracle] = {
         more_inputs=TIME,
         others={"v": "p"},
     ),
-    "plrnn": oracle(plrnn, {"n d": "W_h", "n n": "U_h M_h", "n": "a_h b_h"}, frozen=("M_h",)),
     "rg_lru": oracle(rg_lru, {"n n": "W_r W_i", "n": "b_r b_i w_a"}, input_width="n"),
     "rwkv4": oracle(
         rwkv4,
@@ -728,12 +834,6 @@ ORACLES: dict[str, Oracle] = {
         others={"y": "o"},
         history=("x",),
         positive=("b",),
-    ),
-    "lru": oracle(
-        lru,
-        {"n": "nu_k theta_k gamma_k", "n d": "B_u B_v", "d n": "C_u C_v", "d": "D_y"},
-        states={"u": "n", "v": "n"},
-        outputs=("y",),
     ),
     "lif": oracle(lif, {"n d": "W_u", "n n": "U_u"}, states={"u": "n", "s": "n"}),
     "fastgrnn": oracle(fastgrnn, {"n d": "W_h", "n n": "U_h", "n": "b_z b_h", "": "zeta nu"}),
