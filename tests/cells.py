@@ -75,6 +75,10 @@ TRICKY = {
     "low_rank": "h[t] = tanh(W_h @ x[t] + A_h @ (B_h @ h[t-1]) + b_h)",
     "low_rank_input": "h[t] = tanh(A_h @ (B_h @ x[t]) + u_h * h[t-1])",
     "loop": "v = x[t]\nfor k in range(3):\n    v = tanh(U_h[k] @ v + b_h[k])\nh[t] = v + h[t-1]",
+    # The widths between the factors have the names of parameters with keys.
+    "loop_of_low_rank": (
+        "s = x[t]\nfor k in range(2):\n    s = tanh(A_s[k] @ (B_s[k] @ s + b_s[k]))\nh[t] = s + 0.5 * h[t-1]"
+    ),
     "loop_over_gates": (
         "L: constant = 2\ns = h[t-1]\n"
         "for k in range(L):\n"
@@ -85,6 +89,12 @@ TRICKY = {
     "reassigned": "g = W_h @ x[t]\ng = tanh(g + h[t-1])\ng = g * g + g\nh[t] = g * h[t-1] + x[t] * 0.1 - g",
     "division": "h[t] = (x[t] + h[t-1]) / (2 + tanh(h[t-1])) / tau_h + 1 / (1 + x[t]**2)",
     "powers": "h[t] = (x[t]**2 + 1)**-1 * tanh(h[t-1])**3 + x[t] / (1 + h[t-1]**2) - -x[t]",
+    # What C would take for integers, and cut.
+    "whole_numbers": (
+        "h[t] = h[t-1] * (3 / 2) / (1 + 1) + 1 / 2 * x[t] + (5 - 2) / 2 + 2**-1\n"
+        "y[t] = where(x[t] > 0, 1, 3) / where(h[t] < 1, 2, 4) + 2 * where(x[t] > 0, 1, 0) / (2 + x[t]**2)\n"
+        "z[t] = (where(x[t] > 0, 1, 2) + 1) / 3 - h[t] * (where(h[t] > 0, 1, where(x[t] > 1, 3, 5)) / 2)"
+    ),
     "roots": "h[t] = sqrt(1 + h[t-1]**2) - log(2 + tanh(x[t])) + (1 + x[t]**2)**0.5 / sqrt(tau_h)",
     "concatenation": "s: input\nh[t] = tanh(W_h @ [h[t-1], x[t], 2 * s[t]] + b_h)",
     "concatenated_scalar": "nu: scalar\nh[t] = tanh(W_h @ [h[t-1], x[t], nu])",

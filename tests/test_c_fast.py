@@ -165,7 +165,16 @@ THREADED = (
 )
 # No products: it takes a million rows until they are work for threads.
 LONG = ("scalar_only", "kinks", "hidden_state", "same_for_all")
-NEVER = ("branches", "past_input_in_a_sum", "division", "powers", "roots", "copied_input", "zero_gradient")
+NEVER = (
+    "branches",
+    "past_input_in_a_sum",
+    "division",
+    "powers",
+    "whole_numbers",
+    "roots",
+    "copied_input",
+    "zero_gradient",
+)
 OTHERS = tuple(name for name in cells.ALL if name not in {*THREADED, *LONG, *NEVER, "unused_gate"})
 
 

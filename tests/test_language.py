@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
+from catalogue import WRITTEN as CATALOGUE
 from cells import TRICKY
-from test_catalogue import CATALOGUE
 
 import gategen as gg
 from gategen import Cell, Eq, declare, sigmoid, signals, t, tanh, weights

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -34,6 +35,11 @@ CELLS = (
     *gg.pipeline.zoo(),
     *("heads", "scalar_gate", "derived_from_derived", "past_input", "surrogates", "kinks", "right_to_left"),
 )
+
+# A unit that is open for a twentieth of its period is shut in so short a sequence, and its terms are zero.
+TURNED = {"lstm_phased": {"r": 0.6}}
+# What cancels out may be anything: its gradient is zero, and no gradient depends on it.
+CANCELLED = {"rwkv4": "q"}
 
 
 def mutants(program: Program) -> Iterator[tuple[str, Program]]:
@@ -114,7 +120,10 @@ class Answers:
     def __init__(self, name: str) -> None:
         self.plan, _ = cells.plans(name)
         self.given = cells.problem(name, cells.Setting(4, 2, (2, 3, 5)))
-        self.expected = gradients(self.plan, self.given)
+        for parameter, value in TURNED.get(name, {}).items():
+            self.given.params[parameter][:] = value
+        frozen = {v.shown for v in self.plan.program.parameters if v.kind is Kind.FROZEN}
+        self.expected = {k: v for k, v in gradients(self.plan, self.given).items() if k[1] not in frozen}
         self.params = params_by_value(self.plan.program, self.given.params)
         given = self.given
         self.run: ForwardRun = forward(self.plan, given.sizes, given.inputs, self.params, given.initial)
@@ -158,11 +167,17 @@ def test_every_term_counts(name: str) -> None:
     assert answers.error(program) <= 1e-12
     made = dict(mutants(program))
     assert len(made) >= 2 * len(list(flatten(program.adjoint)))
-    assert [what for what, mutant in made.items() if answers.error(mutant) <= 1e-12] == []
+    assert [w for w, mutant in made.items() if counts(name, w) and answers.error(mutant) <= 1e-12] == []
     planes = answers.planes()
     here = list(moved(program, planes, 0))
     assert here
     assert max(answers.error(mutant, more) for _, mutant, more in here) <= 1e-12
     for by in (1, -1):
         late = moved(program, planes, by)
-        assert [what for what, mutant, more in late if answers.error(mutant, more) <= 1e-12] == []
+        assert [w for w, m, more in late if counts(name, w) and answers.error(m, more) <= 1e-12] == []
+
+
+def counts(name: str, mutation: str) -> bool:
+    """Whether a mutation is one of what does not cancel out."""
+    value = CANCELLED.get(name)
+    return value is None or not re.search(rf"\bd_{value}\b|: {value} moved", mutation)

@@ -27,7 +27,18 @@ DEPTHS = {
     "rnn": 1,
     "sru": 0,
 }
-LINEAR = ("mingru", "minlstm", "qrnn_f", "qrnn_fo", "qrnn_ifo", "sru_v1", "t_gru", "t_lstm", "t_rnn")
+LINEAR = (
+    "mingru",
+    "minlstm",
+    "qrnn_f",
+    "qrnn_fo",
+    "qrnn_ifo",
+    "rg_lru",
+    "sru_v1",
+    "t_gru",
+    "t_lstm",
+    "t_rnn",
+)
 TEXTS = {
     "a matrix": ("h[t] = U_h @ h[t-1] + W_h @ x[t]", Recurrence(1, True, False)),
     "two matrices": ("h[t] = U_h @ (V_h @ h[t-1]) + x[t]", Recurrence(2, True, False)),

@@ -147,7 +147,15 @@ class CWriter:
         if rest is not None:
             return _SIGN, f"-{self.write(rest, _SIGN)}"
         text = ""
-        for factor in node.args if isinstance(node, Mul) else (node,):
+        factors = list(node.args) if isinstance(node, Mul) else [node]
+        if _is_divisor(factors[0]) and _is_whole(factors[0].base):
+            factors.insert(0, sympy.Integer(1))
+        if len(factors) > 1 and _is_whole(factors[0]):
+            second = factors[1].base if _is_divisor(factors[1]) else factors[1]
+            if _is_whole(second) or isinstance(factors[0], Add):
+                # C would compute with integers and cut their quotient.
+                factors[0] = _as_real(factors[0])
+        for factor in factors:
             if _is_divisor(factor):
                 below = factor.base if factor.exp == -1 else Pow(factor.base, -factor.exp, evaluate=False)
                 text = f"{text or '1'} / {self.write(below, _SIGN)}"
@@ -160,6 +168,25 @@ class CWriter:
 
 def _is_divisor(node: Expr) -> bool:
     return isinstance(node, Pow) and node.exp.is_Number and bool(node.exp.is_negative)
+
+
+def _is_whole(node: Expr) -> bool:
+    """Whether C takes what is written for the expression for an integer."""
+    if isinstance(node, ElementWise) and node.row.name == "where":
+        return all(map(_is_whole, node.args[1:]))
+    if isinstance(node, (Add, Mul)):
+        return all(map(_is_whole, node.args))
+    return bool(node.is_Integer)
+
+
+def _as_real(node: Expr) -> Expr:
+    """The same value, which C takes for a real number."""
+    if node.is_Integer:
+        return sympy.Float(int(node))
+    arguments = list(node.args)
+    place = 1 if isinstance(node, ElementWise) else 0
+    arguments[place] = _as_real(arguments[place])
+    return node.func(*arguments) if isinstance(node, ElementWise) else node.func(*arguments, evaluate=False)
 
 
 def _integer_power(exponent: int) -> str:

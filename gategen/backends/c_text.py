@@ -112,4 +112,9 @@ def _broken(line: str, hang: int, width: int = WIDTH) -> list[str]:
     if best is None:
         return [line]
     _, end, column = best
-    return [line[:end].rstrip(), *_broken(" " * column + line[end:].strip(), column, width)]
+    first, rest = line[:end].rstrip(), line[end:].strip()
+    more = _broken(" " * column + rest, column, width)
+    if max(map(len, more)) > width:
+        # The bracket stands too far right for what is left.
+        more = _broken(" " * hang + rest, hang, width)
+    return [first, *more]

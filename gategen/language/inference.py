@@ -248,7 +248,9 @@ class _Inference:
         names = {root: root for root in roots if not root.startswith("?")}
         taken = set(names) | set(self.roles.of)
         for root in sorted(set(roots) - set(names)):
-            wanted = f"n_{first.get((Width.of(root),), _own_name(root))}"
+            member = first.get((Width.of(root),), _own_name(root))
+            # A parameter with a key gives the width a name without brackets.
+            wanted = f"n_{member.replace('[', '_').replace(']', '')}"
             while wanted in taken:
                 wanted += "_"
             taken.add(wanted)

@@ -13,7 +13,7 @@ from torch import Tensor
 from .sequence import Named, Oracle
 
 Arrays = dict[str, np.ndarray]
-SIZES = {"d": 3, "n": 5, "o": 2, "p": 4}
+SIZES = {"d": 3, "n": 5, "o": 2, "p": 4, "1": 1}
 STEPS, BATCH = 6, 4
 PADDED = np.array([6, 0, 3, 1])
 PACKABLE = np.array([6, 2, 3, 1])
@@ -29,6 +29,12 @@ class Problem:
     d_outputs: Arrays
     d_final: Arrays
     lengths: np.ndarray | None
+    frozen: tuple[str, ...] = ()
+
+    def leaves(self) -> dict[str, list[str]]:
+        """Names of everything that has a gradient, by part."""
+        learned = [name for name in self.params if name not in self.frozen]
+        return {"params": learned, "inputs": list(self.inputs), "initial": list(self.initial)}
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ def problem(oracle: Oracle, lengths: np.ndarray | None, seed: int = 0) -> Proble
     for name in oracle.states:
         steps = [oracle.delays[name]] if name in oracle.delays else []
         initial |= rows({name: widths[name]}, *steps, BATCH)
+    for name in oracle.positive:
+        for arrays in (params, inputs, initial):
+            if name in arrays:
+                arrays[name] = 0.5 + np.abs(arrays[name])
     tensors = (as_tensors(params), as_tensors(inputs), as_tensors(initial))
     outputs, final = oracle(*tensors)
     return Problem(
@@ -65,6 +75,7 @@ def problem(oracle: Oracle, lengths: np.ndarray | None, seed: int = 0) -> Proble
         d_outputs={name: draw(*array.shape) for name, array in outputs.items()},
         d_final={name: draw(*array.shape) for name, array in final.items()},
         lengths=lengths,
+        frozen=oracle.frozen,
     )
 
 
@@ -85,7 +96,7 @@ def solve(model: Callable[..., tuple[Named, Named]], given: Problem) -> Solution
     for results, weights in ((outputs, given.d_outputs), (final, given.d_final)):
         for name, result in results.items():
             loss = loss + (result * torch.tensor(weights[name])).sum()
-    leaves = {f"d {part} {name}": leaf for part, named in parts.items() for name, leaf in named.items()}
+    leaves = {f"d {part} {name}": parts[part][name] for part, own in given.leaves().items() for name in own}
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     arrays = {f"output {name}": plain(array) for name, array in outputs.items()}
     arrays |= {f"final {name}": plain(array) for name, array in final.items()}
@@ -104,7 +115,7 @@ def run_kernel(kernel: Any, given: Problem) -> Solution:
     arrays = {f"output {name}": np.array(run.outputs[name]) for name in given.d_outputs}
     arrays |= {f"final {name}": np.array(run.final[name]) for name in given.d_final}
     gradient = kernel.backward(run, given.d_outputs, final=given.d_final)
-    for part, names in (("params", given.params), ("inputs", given.inputs), ("initial", given.initial)):
+    for part, names in given.leaves().items():
         arrays |= {f"d {part} {name}": np.array(getattr(gradient, part)[name]) for name in names}
     return Solution(arrays)
 
@@ -128,8 +139,10 @@ def differences(got: Solution, wanted: Solution, bound: float) -> dict[str, floa
 
 def check_init(kernel: Any, oracle: Oracle) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
     """Parameters whose shape from ``init`` is not the oracle's, a missing one with the shape ``(-1,)``."""
-    made = {name: np.shape(array) for name, array in kernel.init(oracle.widths(SIZES), seed=0).items()}
     wanted = oracle.parameter_shapes(SIZES)
+    values = {name: np.ones(wanted[name]) for name in oracle.frozen}
+    params = kernel.init(oracle.widths(SIZES), seed=0, values=values)
+    made = {name: np.shape(array) for name, array in params.items()}
     return {
         name: (made.get(name, (-1,)), wanted.get(name, (-1,)))
         for name in sorted(made.keys() | wanted.keys())

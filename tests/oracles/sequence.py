@@ -17,7 +17,7 @@ Step = Callable[..., Named]
 class Oracle:
     """A step function together with the shapes of what it reads and writes.
 
-    A shape is a string of axes, each a width letter or a sum of letters: ``"n n+d"``.
+    A shape is a string of axes, each a width letter, 1, or a sum of letters: ``"n n+d"``.
 
     Attributes:
         step: ``step(p, **inputs_at_t, **states)`` gives the new states and outputs by name.
@@ -28,6 +28,8 @@ class Oracle:
         others: Names of no array whose width is nevertheless free, to width letter.
         backwards: True for a cell that runs from right to left.
         history: Inputs read one step back, as extra states holding the input just left.
+        frozen: Parameters without a gradient.
+        positive: Names of anything that divides: drawn away from zero.
         delays: States read more than one step back, to how many: ``step`` gets them as (k, B, width), the
             oldest first, and gives the newest.
     """
@@ -40,6 +42,8 @@ class Oracle:
     others: dict[str, str]
     backwards: bool = False
     history: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
     delays: dict[str, int] = field(default_factory=dict)
 
     def parameter_shapes(self, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -93,19 +97,24 @@ def oracle(
     others: dict[str, str] | None = None,
     backwards: bool = False,
     history: tuple[str, ...] = (),
+    frozen: tuple[str, ...] = (),
+    positive: tuple[str, ...] = (),
     delays: dict[str, int] | None = None,
     input_width: str = "d",
+    more_inputs: dict[str, str] | None = None,
 ) -> Oracle:
     """An oracle with the usual defaults: input ``x`` of width d, state ``h`` of width n, output the last."""
     states = states or {"h": "n"}
     return Oracle(
         step=step,
         shapes=shapes,
-        inputs={"x": input_width},
+        inputs={"x": input_width, **(more_inputs or {})},
         states=states,
         outputs=outputs or (list(states)[-1],),
         others=others or {},
         backwards=backwards,
         history=history,
+        frozen=frozen,
+        positive=positive,
         delays=delays or {},
     )

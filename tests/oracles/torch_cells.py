@@ -6,12 +6,13 @@ print them. Nothing is shared with the package, not even the names of intermedia
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, relu, sigmoid, tanh
-from torch.nn.functional import layer_norm
+from torch.nn.functional import layer_norm, logsigmoid, softplus
 
 from .sequence import Named, Oracle, oracle
 
@@ -505,6 +506,77 @@ def lif(p: Params, x: Tensor, u: Tensor, s: Tensor) -> Named:
     return {"u": u, "s": Step.apply(u - 1)}
 
 
+def slstm(p: Params, x: Tensor, m: Tensor, c: Tensor, n: Tensor, h: Tensor) -> Named:
+    enter, stay = net(p, "i", x, h), logsigmoid(net(p, "f", x, h)) + m
+    m = torch.maximum(stay, enter)
+    write, keep = (enter - m).exp(), (stay - m).exp()
+    c, n = keep * c + write * tanh(net(p, "z", x, h)), keep * n + write
+    return {"m": m, "c": c, "n": n, "h": sigmoid(net(p, "o", x, h)) * c / n}
+
+
+def lstm_phased(p: Params, x: Tensor, s: Tensor, c: Tensor, h: Tensor) -> Named:
+    new = lstm(p, x, c, h)
+    phase = torch.remainder(s - p.q, p.tau) / p.tau
+    rising, falling, closed = 2 * phase / p.r, 2 - 2 * phase / p.r, 0.001 * phase
+    opened = torch.where(phase < p.r / 2, rising, torch.where(phase < p.r, falling, closed))
+    return {"c": torch.lerp(c, new["c"], opened), "h": torch.lerp(h, new["h"], opened)}
+
+
+def lstm_time_aware(p: Params, x: Tensor, s: Tensor, c: Tensor, h: Tensor) -> Named:
+    short = tanh(c @ p.U_d.T + p.b_d)
+    return lstm(p, x, (c - short) + short / torch.log(math.e + s), h)
+
+
+def gru_d(p: Params, x: Tensor, s: Tensor, m: Tensor, l: Tensor, h: Tensor) -> Named:  # noqa: E741
+    fade, forget = (-relu(p.w_k * s + p.b_k)).exp(), (-relu(s @ p.W_e.T + p.b_e)).exp()
+    guess = p.x_bar + fade * (l - p.x_bar)
+    filled, h = torch.lerp(guess, x, m), forget * h
+    update, reset = (sigmoid(net(p, k, filled, h) + m @ V.T) for k, V in (("z", p.V_z), ("r", p.V_r)))
+    new = tanh(net(p, "g", filled, reset * h) + m @ p.V_g.T)
+    return {"l": torch.lerp(l, x, m), "h": torch.lerp(h, new, update)}
+
+
+def lmu(p: Params, x: Tensor, m: Tensor, h: Tensor) -> Named:
+    written = torch.cat([x, h, m], dim=1) @ torch.cat([p.e_x, p.e_h, p.e_m])
+    m = m @ p.A_m.T + written[:, None] * p.B_m
+    return {"m": m, "h": tanh(x @ p.W_h.T + h @ p.U_h.T + m @ p.V_h.T)}
+
+
+def ltc(p: Params, x: Tensor, s: Tensor, h: Tensor) -> Named:
+    step = s / 3
+    for _ in range(3):
+        f = sigmoid(net(p, "f", x, h))
+        h = (h + step * f * p.a) / (1 + step / p.tau + step * f)
+    return {"h": h}
+
+
+def cfc(p: Params, x: Tensor, s: Tensor, h: Tensor) -> Named:
+    hidden = 1.7159 * tanh(0.666 * (torch.cat([x, h], dim=1) @ p.W_v.T + p.b_v))
+    f, g, a, b = (hidden @ W.T for W in (p.W_f, p.W_g, p.W_a, p.W_b))
+    return {"h": torch.lerp(tanh(f + p.b_f), tanh(g + p.b_g), sigmoid((a + p.b_a) * s + b + p.b_b))}
+
+
+def rg_lru(p: Params, x: Tensor, h: Tensor) -> Named:
+    a = torch.exp(-8 * softplus(p.w_a) * sigmoid(x @ p.W_r.T + p.b_r))
+    return {"h": a * h + torch.sqrt(1 - a**2) * sigmoid(x @ p.W_i.T + p.b_i) * x}
+
+
+def rwkv4(own: Params, x: Tensor, p: Tensor, a: Tensor, b: Tensor, x_before: Tensor) -> Named:
+    k, v, r = (
+        torch.lerp(x_before, x, m) @ W.T
+        for m, W in ((own.m_k, own.W_k), (own.m_v, own.W_v), (own.m_r, own.W_r))
+    )
+    highest = torch.maximum(p, own.w_u + k)
+    past, now = (p - highest).exp(), (own.w_u + k - highest).exp()
+    told = (past * a + now * v) / (past * b + now)
+    faded = p - own.w_d.exp()
+    highest = torch.maximum(faded, k)
+    past, now = (faded - highest).exp(), (k - highest).exp()
+    y = (sigmoid(r) * told) @ own.W_o.T
+    return {"p": highest, "a": past * a + now * v, "b": past * b + now, "y": y}
+
+
+TIME = {"s": "1"}
 PEEPHOLES = sums("ifog", n="p_i p_f p_o")
 RECURRENT_GATES = sums("ifog", n="p_i p_f p_o", nn=" ".join(f"R_{a}{b}" for a in "ifo" for b in "ifo"))
 CONCATENATED = {"n n+d": "W_i W_f W_o W_c", "n": "b_i b_f b_o b_c"}
@@ -711,6 +783,57 @@ ORACLES: dict[str, Oracle] = {
             "o o": "U_22",
         },
         states={"h1": "n", "h2": "o"},
+    ),
+    "slstm": oracle(
+        slstm, sums("zoif"), states={"m": "n", **MEMORY, "n": "n"}, positive=("n",), outputs=("h",)
+    ),
+    "lstm_phased": oracle(
+        lstm_phased,
+        sums("ifog", n="tau q r"),
+        states=MEMORY,
+        more_inputs=TIME,
+        positive=("tau", "r"),
+    ),
+    "lstm_time_aware": oracle(
+        lstm_time_aware, sums("ifog", nn="U_d", n="b_d"), states=MEMORY, more_inputs=TIME, positive=("s",)
+    ),
+    "gru_d": oracle(
+        gru_d,
+        sums("zrg", nd="V_z V_r V_g W_e", n="b_e") | {"d": "w_k b_k x_bar"},
+        states={"l": "d", "h": "n"},
+        more_inputs={"s": "d", "m": "d"},
+        frozen=("x_bar",),
+    ),
+    "lmu": oracle(
+        lmu,
+        {
+            "n d": "W_h",
+            "n n": "U_h",
+            "n p": "V_h",
+            "p p": "A_m",
+            "d": "e_x",
+            "n": "e_h",
+            "p": "e_m B_m",
+        },
+        states={"m": "p", "h": "n"},
+        frozen=("A_m", "B_m"),
+    ),
+    "ltc": oracle(ltc, sums("f", n="a tau"), more_inputs=TIME, positive=("s", "tau")),
+    "cfc": oracle(
+        cfc,
+        {"p d+n": "W_v", "p": "b_v", "n p": "W_f W_g W_a W_b", "n": "b_f b_g b_a b_b"},
+        more_inputs=TIME,
+        others={"v": "p"},
+    ),
+    "rg_lru": oracle(rg_lru, {"n n": "W_r W_i", "n": "b_r b_i w_a"}, input_width="n"),
+    "rwkv4": oracle(
+        rwkv4,
+        {"n d": "W_k W_v W_r", "o n": "W_o", "d": "m_k m_v m_r", "n": "w_u w_d"},
+        states={"p": "n", "a": "n", "b": "n"},
+        outputs=("y",),
+        others={"y": "o"},
+        history=("x",),
+        positive=("b",),
     ),
     "lif": oracle(lif, {"n d": "W_u", "n n": "U_u"}, states={"u": "n", "s": "n"}),
     "fastgrnn": oracle(fastgrnn, {"n d": "W_h", "n n": "U_h", "n": "b_z b_h", "": "zeta nu"}),
