@@ -81,12 +81,12 @@ def compiled(cell: BenchCell, dtype: str = "float32", threads: int = 1) -> Kerne
     return gg.compile(cell.source, dtype=dtype, threads=threads)
 
 
-def gategen(problem: Problem, threads: int = 1, packed: bool = False) -> Contender:
-    """Gategen's own kernel; ``packed``: inference keeps its weights, as a session of onnxruntime does."""
+def gategen(problem: Problem, threads: int = 1) -> Contender:
+    """Gategen's own kernel. Its inference keeps the weights packed, as modules and sessions of others may."""
     cell = problem.cell
     kernel = compiled(cell, problem.dtype, threads)
     seeds = {cell.output: problem.d_output}
-    weights = kernel.pack(problem.params) if packed else problem.params
+    weights = kernel.pack(problem.params)
 
     def forward() -> tuple[Run, None]:
         return kernel.forward(problem.x, weights), None

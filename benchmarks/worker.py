@@ -62,7 +62,7 @@ def compete(case: Case, job: Job) -> Iterator[Result]:
         Disagreement: A peer computes something else.
     """
     problem = Problem(CELLS[case.cell], case.shape)
-    ours = gategen(problem, job.threads, packed=job.library == "onnxruntime")
+    ours = gategen(problem, job.threads)
     names = list(dict.fromkeys(peer for peers in case.peers.values() for peer in peers))
     theirs = {name: _contender(name, problem, job) for name in names}
     for mode, peers in case.peers.items():

@@ -1,6 +1,7 @@
 """The certificate of a cell: every back end against the interpreter, every gradient against differences.
 
-Errors are ``max|a - b| / max|b|`` per array. Gradients are held to 1e-12 against complex step and to 1e-8
+Errors are ``max|a - b| / max|b|`` per array, a gradient being measured against a tenth of the largest one at
+least. Gradients are held to 1e-12 against complex step and to 1e-8
 against central differences. Back ends and schedules are held to ``32 * max(epsilon, kappa)``, kappa being
 the measured change of that array when inputs and weights change by a relative epsilon of the dtype: long
 sequences can be chaotic, and no back end can do better than that.
@@ -39,6 +40,8 @@ from gategen.runtime.kernel import Kernel
 
 COMPLEX_STEP = 1e-12
 DIFFERENCES = 1e-8
+NEGLIGIBLE = 0.1
+"""A gradient this much smaller than the largest one is held to what the rounding of that one allows."""
 BACK_ENDS = ("numpy", "c-portable", "c")
 DTYPES = ("float64", "float32")
 PASSES: tuple[Callable[[Schedule], Schedule], ...] = (
@@ -231,10 +234,20 @@ def _bounds(
     return bounds
 
 
+def _least(expected: Mapping[str, Array]) -> float:
+    """Where terms cancel, as under a norm of two units, a gradient is rounding of the size of the others."""
+    gradients = (array for name, array in expected.items() if name.startswith("d "))
+    return NEGLIGIBLE * max((float(np.abs(array).max(initial=0.0)) for array in gradients), default=0.0)
+
+
 def _compared(
     test: str, got: Mapping[str, Array], expected: Mapping[str, Array], bounds: Mapping[str, float]
 ) -> list[CheckRow]:
-    errors = {name: relative_error(got[name], array) for name, array in expected.items()}
+    least = _least(expected)
+    errors = {
+        name: relative_error(got[name], array, least if name.startswith("d ") else 0.0)
+        for name, array in expected.items()
+    }
     return [CheckRow(test, name, e, bounds[name], e <= bounds[name]) for name, e in errors.items()]
 
 
@@ -264,10 +277,11 @@ def _schedule_rows(plan: Schedule, cases: Sequence[_Case]) -> list[CheckRow]:
 def _complex_step_rows(plan: Schedule, cases: Sequence[_Case]) -> list[CheckRow]:
     rows = []
     for case in cases:
+        least = _least(case.expected)
         for (group, name), gradient in differences.gradients(plan, case.problem).items():
             subject = f"d {group} {name}"
             if subject in case.expected:
-                error = relative_error(case.expected[subject], gradient)
+                error = relative_error(case.expected[subject], gradient, least)
                 rows.append(CheckRow("complex step", subject, error, COMPLEX_STEP, error <= COMPLEX_STEP))
     return _condensed(rows, lambda row: row.subject)
 

@@ -211,13 +211,19 @@ def solve(plan: Schedule, given: Problem) -> dict[str, Array]:
     return solution(*interpret(plan, given), given)
 
 
-def relative_error(got: Array, expected: Array) -> float:
-    """``max|a - b| / max|b|``; infinite for anything that is not a number, and where zeros should be."""
+def relative_error(got: Array, expected: Array, least: float = 0.0) -> float:
+    """``max|a - b| / max|b|``; infinite for anything that is not a number, and where zeros should be.
+
+    Args:
+        got: a.
+        expected: b.
+        least: What ``max|b|`` counts as if it is smaller.
+    """
     if np.shape(got) != np.shape(expected) or not np.isfinite(got).all():
         return float("inf")
     with np.errstate(all="ignore"):
         error = float(np.max(np.abs(got - expected), initial=0.0))
-    largest = float(np.max(np.abs(expected), initial=0.0))
+    largest = max(least, float(np.max(np.abs(expected), initial=0.0)))
     if error == 0.0:
         return 0.0
     return error / largest if largest > 0.0 else float("inf")
