@@ -60,7 +60,7 @@ RUNS = [
     for name in cells.ALL
     for backend in ("numpy", "c-portable", "c")
     for dtype in ("float64", "float32")
-    if (backend[0], dtype) != ("c", "float32") or name in {*gg.pipeline.zoo(), *BITS, *NUMBERS}
+    if (backend[0], dtype) != ("c", "float32") or name in {*gg.pipeline.zoo()[::4], *BITS, *NUMBERS}
 ]
 
 
@@ -108,8 +108,14 @@ def test_agrees_with_the_interpreter(name: str, backend: str, dtype: str) -> Non
         assert not wrong, setting
 
 
-@pytest.mark.parametrize("padding", [np.nan, np.inf, -1e30], ids=str)
-@pytest.mark.parametrize(("name", "backend", "dtype"), RUNS)
+# Not a number at every second, and others in turns.
+PADDINGS = (np.nan, np.inf, np.nan, -1e30)
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "dtype", "padding"),
+    [pytest.param(*run.values, PADDINGS[i % 4], id=run.id) for i, run in enumerate(RUNS)],
+)
 def test_padding_changes_no_bit(name: str, backend: str, dtype: str, padding: float) -> None:
     given, _, _ = solved(name, "lengths")
     clean = run(kernel(name, backend, dtype), given)
@@ -231,7 +237,9 @@ def with_everything(name: str, backend: str) -> Kernel:
 
 @pytest.mark.parametrize("name", cells.ALL)
 def test_every_assigned_value_may_be_an_output(name: str) -> None:
-    numpy, *compiled = (with_everything(name, backend) for backend in ("numpy", *QUICK))
+    # The two renderings in C take turns.
+    turn = list(QUICK)[cells.ALL.index(name) % 2]
+    numpy, *compiled = (with_everything(name, backend) for backend in ("numpy", turn))
     whole = cells.cell(name).with_outputs(spec.name for spec in numpy.manifest.outputs)
     # Fewer than four sequences have their products before the loop.
     for batch, lengths in ((4, None), (4, (5, 0, 3, 4)), (2, (5, 3))):

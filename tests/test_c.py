@@ -38,13 +38,14 @@ def written(name: str, folder: Path) -> list[str]:
     return [file for file in texts if file.endswith(".c")]
 
 
-# Compilers take turns: each takes its seconds.
+# Compilers and dtypes take turns: each takes its seconds.
 TURNS = [(name, ("gcc", "clang")[place % 2]) for place, name in enumerate(ZOO)]
 
 
 @pytest.mark.parametrize(("name", "compiler"), TURNS)
 def test_the_zoo_compiles_without_a_warning(name: str, compiler: str, tmp_path: Path) -> None:
-    c_programs.compiled(tmp_path, written(name, tmp_path), [compiler, *c_programs.STRICTER, "-O3"])
+    source = written(name, tmp_path)[ZOO.index(name) // 2 % 2]
+    c_programs.compiled(tmp_path, [source], [compiler, *c_programs.STRICTER, "-O3"])
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])
