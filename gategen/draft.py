@@ -104,12 +104,17 @@ class Draft:
         return name
 
     def rename(self, name: str, reads: bool = True) -> str:
-        """Give what an equation assigns another name, which the equations behind it read instead or not."""
+        """Give what an equation assigns another name, which the equations behind it read instead or not.
+
+        What the cell only gives back, a head, reads the state as it is carried on.
+        """
         new, place = self.fresh(f"{name}_new"), self.assigned.index(name)
+        heads = {*self._cell.outputs} - {*self._cell.states}
         read = rf"\b{name}\[t\]|\b{name}\b(?!\[)"
         self._equations[place][0] = new
         for equation in self._equations[place + 1 :] if reads else ():
-            equation[1] = re.sub(read, new, equation[1])
+            if equation[0].removesuffix("[t]") not in heads:
+                equation[1] = re.sub(read, new, equation[1])
         return new
 
     def add(self, behind: str, line: str) -> None:

@@ -176,6 +176,12 @@ def test_zoneout_keeps_what_the_noise_says() -> None:
     assert (found[u >= 0.4] != past[u >= 0.4]).all()
 
 
+@pytest.mark.parametrize("change", ["zoneout", "expected_zoneout"])
+def test_a_head_reads_what_is_carried_on(change: str) -> None:
+    cell = gg.parse("h[t] = tanh(W_h @ x[t] + U_h @ h[t-1])\ny[t] = V_y @ h[t] + b_y\ny: output", "head")
+    assert equations(MODIFIERS[change](cell, h=0.25))[-1] == "y[t] = V_y @ h[t] + b_y"
+
+
 def test_expected_zoneout_is_the_mean() -> None:
     step = {"x": X[:1], "u_h": np.zeros((1, 4, 5))}
     kept = ran("zoneout(gru, h=0.4)", step, {"h": H}).outputs["h"]
@@ -240,7 +246,7 @@ def test_noise() -> None:
         noise(cell, {"x": 3}, 7, 3)
 
 
-@pytest.mark.parametrize("pair", itertools.permutations(COMBINED, 2), ids="-".join)
+@pytest.mark.parametrize("pair", list(itertools.permutations(COMBINED, 2)), ids="-".join)
 def test_modifiers_combine(pair: tuple[str, str]) -> None:
     text = pair[0].format(pair[1].format("gru"))
     cell = gg.load(text)
