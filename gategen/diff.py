@@ -359,7 +359,7 @@ def _told(point: Point, first: str, second: str) -> list[str]:
         return f"({', '.join(f'{value:.4g}' for value in np.ravel(array))})"
 
     wide = max(len(name) for name in (*point.inputs, *point.initial)) + len("[t-1]")
-    lines = [f"The counterexample, at step {point.step}; its parameters are in `.point.params`:"]
+    lines = [f"The counterexample, at step {point.step}; --json and .point have its parameters:"]
     lines += [f"  {f'{n}[t-1]':<{wide}} = {numbers(a)}" for n, a in point.initial.items() if point.step == 0]
     lines += [f"  {f'{n}[t]':<{wide}} = {numbers(a[point.step])}" for n, a in point.inputs.items()]
     for cell, value in zip((first, second), point.values, strict=True):

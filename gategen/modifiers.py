@@ -105,12 +105,12 @@ def highway(cell: Cell, state: str = "h", source: str = "x") -> Cell:
 
 
 def dilated(cell: Cell, steps: int) -> Cell:
-    """Read states so many steps back instead of one; Chang et al. 2017, arXiv:1710.02224."""
+    """Read states so many times as many steps back; Chang et al. 2017, arXiv:1710.02224."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise ArgumentError("steps", f"is {steps!r}", "a positive integer")
     draft = Draft(cell, "dilated", {"steps": steps})
-    states, sign = "|".join(cell.states), "+" if cell.reverse else "-"
-    draft.replace(rf"\b({states})\[t\{sign}1\]", rf"\1[t{sign}{steps}]")
+    past = rf"\b({'|'.join(cell.states)})\[t([-+])(\d+)\]"
+    draft.replace(past, lambda found: f"{found[1]}[t{found[2]}{steps * int(found[3])}]")
     return draft.done()
 
 
@@ -150,7 +150,7 @@ def hard(cell: Cell) -> Cell:
     return draft.done()
 
 
-def layer_norm(cell: Cell, placement: str = "products", **options: str) -> Cell:
+def layer_norm(cell: Cell, placement: str = "products", state: str = "") -> Cell:
     """Normalise over the units; Ba, Kiros, Hinton 2016, arXiv:1607.06450.
 
     Args:
@@ -158,14 +158,13 @@ def layer_norm(cell: Cell, placement: str = "products", **options: str) -> Cell:
         placement: ``products``: every matrix product by itself, as in the paper; ``gates``: all that goes
             into a gate but its bias, as in TensorFlow 1; ``read``: a state where the rest of the step reads
             it, as the paper's LSTM does with c; ``carried``: the state itself, as in TensorFlow 1.
-        options: ``state`` for the last two, by default the first state.
+        state: Which one for the last two, by default the first.
     """
-    draft = Draft(cell, "layer_norm", {"placement": placement, **options})
+    draft = Draft(cell, "layer_norm", {"placement": placement} | ({"state": state} if state else {}))
     draft.known(placement, ("products", "gates", "read", "carried"), "placement")
-    state = options.pop("state", next(iter(cell.states)))
-    draft.known(state, cell.states, "state")
-    if options:
-        raise TypeError(f"layer_norm has no option {next(iter(options))!r}")
+    state = state or next(iter(cell.states), "")
+    if placement in ("read", "carried"):
+        draft.known(state, cell.states, "state")
     if placement == "products":
         draft.rewrite(
             lambda _, right: {part: _normed(part, draft, _weight(part)) for part in _products(right)}
@@ -254,20 +253,20 @@ def modified(text: str, load: Callable[[str], Cell]) -> Cell:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise CellSyntaxError(
-            f"{text!r} is neither a cell nor a modifier of one", expected=_EXAMPLE
-        ) from None
+        raise _no_call(text) from None
     return _called(tree, text, load)
 
 
 _EXAMPLE = "a call such as zoneout(lstm, h=0.1, c=0.5)"
 
 
+def _no_call(text: str) -> CellSyntaxError:
+    return CellSyntaxError(f"{text!r} is neither a cell nor a modifier of one", expected=_EXAMPLE)
+
+
 def _called(node: ast.expr, text: str, load: Callable[[str], Cell]) -> Cell:
     match node:
-        case ast.Name(id=name):
-            return load(name)
-        case ast.Constant(value=str() as name):
+        case ast.Name(id=name) | ast.Constant(value=str() as name):
             return load(name)
         case ast.Call(func=ast.Name(id=name), args=[cell, *arguments], keywords=keywords):
             if name not in MODIFIERS:
@@ -275,13 +274,14 @@ def _called(node: ast.expr, text: str, load: Callable[[str], Cell]) -> Cell:
                 raise UnknownName(f"there is no modifier {name!r}", None, ", ".join(MODIFIERS), near)
             given = [_constant(argument, text) for argument in arguments]
             named = {str(keyword.arg): _constant(keyword.value, text) for keyword in keywords}
+            made = _called(cell, text, load)
             try:
-                return MODIFIERS[name](_called(cell, text, load), *given, **named)
+                inspect.signature(MODIFIERS[name]).bind(made, *given, **named)
             except TypeError:
-                raise CellSyntaxError(
-                    f"{name} takes other arguments than in {text!r}", expected=_usage(name)
-                ) from None
-    raise CellSyntaxError(f"{text!r} is neither a cell nor a modifier of one", expected=_EXAMPLE)
+                problem = f"{name} takes other arguments than in {text!r}"
+                raise CellSyntaxError(problem, expected=_usage(name)) from None
+            return MODIFIERS[name](made, *given, **named)
+    raise _no_call(text)
 
 
 def _constant(node: ast.expr, text: str) -> Any:

@@ -13,12 +13,16 @@ SMOOTH = (
     "softplus({})",
     "stop_gradient({})",
 )
+REDUCED = (
+    *("softmax({})", "layer_norm({})", "layer_norm({}, g_a, b_b)", "sum({}) * b_a", "mean({}) * {}"),
+    *("dot({}, {}) * b_b", "var({}) + {}", "logsumexp({}) * b_a", "cumsum({})"),
+)
 PAIRS = ("{} + {}", "{} - {}", "{} * {}", "{} / (1 + ({})**2)")
 # Where a derivative jumps, the argument is a sum of products: nothing makes that exactly zero.
 JUMPS = ("relu({0})", "abs({0})", "where({0} > 0.1, {1}, {2})", "max({0}, {1})", "min({1}, {0})")
 # No state grows without bounds.
 UPDATES = ("tanh({1})", "0.5 * {0} + tanh({1})", "{0} - 0.1 * tanh({1})")
-KINDS = ("leaf", "product", "smooth", "pair", "jump", "number")
+KINDS = ("leaf", "product", "smooth", "pair", "jump", "number", "reduced")
 NUMBERS = ("2", "0.5", "-1.25", "1e-1", "3")
 
 
@@ -37,7 +41,7 @@ class _Author:
 
     def cell(self) -> str:
         states = ["h", "c"][: self.draw(st.integers(1, 2))]
-        self.values = [f"{state}[t-1]" for state in states]
+        self.values = [f"{state}[t-{delay}]" for state in states for delay in self.delays()]
         gates = ["z", "g", "q"][: self.draw(st.integers(0, 3))]
         names = self.draw(st.permutations([*gates, *states]))
         lines = []
@@ -48,13 +52,20 @@ class _Author:
             timed = name in states or self.draw(st.booleans())
             lines.append(f"{name}[t] = {right}" if timed else f"{name} = {right}")
             self.values.append(f"{name}[t]" if timed else name)
-        outputs = self.draw(st.lists(st.sampled_from([*names]), min_size=1, max_size=2, unique=True))
+        outputs = self.draw(st.lists(st.sampled_from(gates), max_size=2, unique=True)) if gates else []
         if not any("x[t]" in line for line in lines):
             lines[-1] += " + W_x @ x[t]"
-        declared = ["x: input", *(f"{name}: output" for name in outputs)]
+        # A state that no vector meets would be a number.
+        read = [name for name in states if any(f"{name}[t-" in line for line in lines)]
+        declared = ["x: input", *(f"{name}: state[n]" for name in read)]
+        declared += [f"{name}: output" for name in outputs]
         if any("alpha" in line for line in lines):
             declared.append("alpha: scalar")
         return "\n".join([*declared, *lines])
+
+    def delays(self) -> list[int]:
+        """How many steps back a state may be read."""
+        return [1, *self.draw(st.lists(st.integers(2, 5), max_size=2, unique=True))]
 
     def vector(self, depth: int) -> str:
         """An expression of the states' width."""
@@ -70,6 +81,9 @@ class _Author:
         if kind == "jump":
             parts = (self.sum_of_products(), self.vector(depth - 1), self.vector(depth - 1))
             return self.draw(st.sampled_from(JUMPS)).format(*parts)
+        if kind == "reduced":
+            form = self.draw(st.sampled_from(REDUCED))
+            return f"({form.format(*(self.vector(depth - 1) for _ in range(2)))})"
         if kind == "number":
             return f"({self.draw(st.sampled_from(NUMBERS))} * {self.vector(depth - 1)})"
         return self.product() if kind == "product" else self.leaf()
@@ -82,11 +96,12 @@ class _Author:
 
     def product(self) -> str:
         which = self.draw(st.sampled_from(("a", "b", "c")))
-        kind = self.draw(st.sampled_from(("input", "state", "state", "past", "both", "twice")))
+        kind = self.draw(st.sampled_from(("input", "state", "state", "past", "long past", "both", "twice")))
         value = self.draw(st.sampled_from(self.values))
         return {
             "input": f"(W_{which} @ x[t])",
             "past": f"(W_{which} @ x[t-1])",
+            "long past": f"(W_{which} @ x[t-3])",
             "state": f"(U_{which} @ {value})",
             "twice": f"(U_{which} @ (U_a @ {value}))",
             "both": f"(V_{which} @ [x[t], {value}])",

@@ -75,6 +75,10 @@ CHANGES = {
         - h[t] = tanh(W_h @ x[t] + U_h @ h[t-1] + b_h)
         + h[t] = tanh(W_h @ x[t] + U_h @ h[t-4] + b_h)
     """,
+    "dilated(narx, 2)": """
+        - h[t] = tanh(W_h @ x[t] + U_1 @ h[t-1] + U_2 @ h[t-2] + U_3 @ h[t-3] + b_h)
+        + h[t] = tanh(W_h @ x[t] + U_1 @ h[t-2] + U_2 @ h[t-4] + U_3 @ h[t-6] + b_h)
+    """,
     "clipped(lstm, c=3)": """
         - c[t] = f * c[t-1] + i * g
         + c[t] = clip(f * c[t-1] + i * g, -3, 3)

@@ -109,12 +109,21 @@ def test_several_threads_at_once(threads: int) -> None:
     assert all(map(same, found, expected))
 
 
-def test_a_width_that_only_the_input_tells() -> None:
-    k = gg.compile("h[t] = tanh(x[t] + h[t-1])", dtype="float64")
-    packed = k.pack({})
-    for width in (3, 40, 3):
+PLAIN = {
+    "no parameter": "h[t] = tanh(x[t] + h[t-1])",
+    "a number": "alpha: scalar\nh[t] = tanh(alpha * x[t] + h[t-1])",
+}
+
+
+@pytest.mark.parametrize("text", PLAIN.values(), ids=PLAIN)
+def test_a_width_that_only_the_input_tells(text: str) -> None:
+    """What is kept of one width is of no use for another, even where there are no parameters."""
+    k = gg.compile(text, dtype="float64")
+    p = {name: np.array(0.7) for name in k.init({"x": 3})}
+    packed = k.pack(p)
+    for width in (3, 40, 3, 3):
         x = np.random.default_rng(width).standard_normal((5, 4, width))
-        assert same(k.forward(x, packed), k.forward(x, {}))
+        assert same(k.forward(x, packed), k.forward(x, p))
 
 
 @pytest.mark.parametrize(

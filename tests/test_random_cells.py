@@ -39,8 +39,12 @@ def by_autograd(text: str, problem: Problem) -> dict[str, Array]:
         found[f"outputs {name}"] = plane.detach().numpy()
         loss = loss + (plane * torch.tensor(seed)).sum()
     for name, seed in problem.d_final.items():
-        found[f"final {name}"] = planes[name][-1].detach().numpy()
-        loss = loss + (planes[name][-1] * torch.tensor(seed)).sum()
+        # The last steps of all, of which a run that is short has some from before it.
+        start = groups["initial"][name]
+        steps = torch.cat([start if seed.ndim == 3 else start[None], planes[name]])
+        final = steps[-len(seed) :] if seed.ndim == 3 else steps[-1]
+        found[f"final {name}"] = final.detach().numpy()
+        loss = loss + (final * torch.tensor(seed)).sum()
     assert width["T"] == len(next(iter(planes.values())))
     slopes = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     for (group, name), leaf, slope in zip(leaves, leaves.values(), slopes, strict=True):

@@ -58,7 +58,8 @@ ROUTINES = {
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 
-_OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name != "take"}
+_SHARED = ("take", "scan")
+_OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name not in _SHARED}
 
 
 @dataclass(frozen=True)

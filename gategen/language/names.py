@@ -12,9 +12,7 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 KEYED = re.compile(rf"({IDENTIFIER.pattern})\[(\d{{1,9}})\]")
 """A parameter with a number as its key, such as ``U_h[0]``."""
 
-LATER = {
-    *("outer", "split", "gather", "repeat", "reshape", "stack", "T", "I"),
-}
+LATER = {"outer", "split", "gather", "repeat", "reshape", "stack", "T", "I"}
 """Functions of the language that this version does not know yet."""
 
 RESERVED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *LATER, "concat", "t", "range"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn, Protocol
@@ -172,22 +173,22 @@ class CEngine:
         """See `Engine`. Packed weights stand where a workspace begins, whatever T and B are."""
         struct = self._struct(self._params, params)
         nothing: _Struct = self._ffi.NULL, []
-        kept: list[tuple[Block, list[int]]] = []
+        kept: list[tuple[list[int], Block]] = []
+
+        def room(plan: _Plan, size: int) -> tuple[_Struct, Block]:
+            """The parameters that are to be packed, none if they are, and a workspace."""
+            # Popping is atomic: a thread that comes meanwhile packs for itself.
+            with suppress(IndexError):
+                widths, work = kept.pop()
+                if self._fast and widths == plan.widths and work.size >= size:
+                    return nothing, work
+            return struct, self._work.new(size)
 
         def forward(call: Call) -> tuple[Arrays, Arrays]:
             plan = self._plan(call.sizes)
-            size = self._work_bytes(call.sizes, plan)
-            try:
-                # Popping is atomic: a thread that comes meanwhile packs for itself.
-                work, widths = kept.pop()
-            except IndexError:
-                work, widths = self._work.new(0), []
-            again = self._fast and widths == plan.widths and work.size >= size
-            if not again:
-                work = self._work.new(size)
-            weights = nothing if again else struct
+            weights, work = room(plan, self._work_bytes(call.sizes, plan))
             results = self._results(plan, weights, self._given(call), self._ffi.NULL, work)
-            kept[:] = [(work, plan.widths)]
+            kept[:] = [(plan.widths, work)]
             return results
 
         return forward

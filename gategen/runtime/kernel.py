@@ -180,9 +180,9 @@ class Kernel:
             raise ArgumentError("keep", "is True, but train=False keeps no tape", "train=True, keep=True")
         engine = self._engine if tape == "full" else self._checkpoints(tape, train)
         packed = params if isinstance(params, Packed) else None
-        call = self._reader.read(inputs, packed.arrays if packed else params, initial, lengths)
+        call = self._reader.read(inputs, params if packed is None else packed.arrays, initial, lengths)
         held = None
-        if packed and packed.engine is engine and not train and not call.empty:
+        if packed is not None and packed.engine is engine and not train and not call.empty:
             outputs, final = packed.forward(call)
         elif not call.empty:
             outputs, final, held = engine.forward(call, train)

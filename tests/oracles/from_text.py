@@ -10,6 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_FAR = 9
+"""Steps before the first one at which an input that no gradient needs may be read."""
+
 OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -32,6 +35,14 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "min": torch.minimum,
     "where": torch.where,
     "stop_gradient": torch.Tensor.detach,
+    "sum": lambda v: v.sum(-1, keepdim=True),
+    "mean": lambda v: v.mean(-1, keepdim=True),
+    "var": lambda v: v.var(-1, keepdim=True, unbiased=False),
+    "dot": lambda v, w: (v * w).sum(-1, keepdim=True),
+    "logsumexp": lambda v: v.logsumexp(-1, keepdim=True),
+    "softmax": lambda v: v.softmax(-1),
+    "cumsum": lambda v: v.cumsum(-1),
+    "layer_norm": lambda v, gain=1, bias=0: torch.nn.functional.layer_norm(v, v.shape[-1:]) * gain + bias,
 }
 
 
@@ -104,8 +115,10 @@ def run(
     """Every assigned name over all steps, (T, B, width)."""
     statements = ast.parse(text).body
     steps, batch = next(iter(inputs.values())).shape[:2]
-    known = {(name, -1): torch.zeros_like(plane[0]) for name, plane in inputs.items()}
-    known |= {(name, -1): start for name, start in initial.items()}
+    known = {(name, -k): torch.zeros_like(x[0]) for name, x in inputs.items() for k in range(1, _FAR)}
+    for name, start in initial.items():
+        rows = start if start.dim() == 3 else start[None]
+        known |= {(name, place - len(rows)): row for place, row in enumerate(rows)}
     known |= {(name, t): plane[t] for name, plane in inputs.items() for t in range(steps)}
     for t in range(steps):
         step = Step(known, params, t, batch)
