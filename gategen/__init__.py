@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gategen.language.reductions import var as var
     from gategen.pipeline import derive, load, parse
     from gategen.runtime import cache as cache
-    from gategen.runtime.compile import compile
+    from gategen.runtime.compile import compile, pair
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,7 @@ __all__ = [
     "derive",
     "diff",
     "load",
+    "pair",
     "parse",
     "pipeline",
     "signals",
@@ -72,6 +73,7 @@ _HOME = {
     "derive": "pipeline",
     "diff": "diff",
     "load": "pipeline",
+    "pair": "runtime.compile",
     "parse": "pipeline",
     "signals": "language.notation",
     "t": "language.notation",

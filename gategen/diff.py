@@ -181,7 +181,7 @@ def _split(cell: Cell) -> Cell:
 def _equations(one: Cell, two: Cell, names: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     spelled = {n: names.get(n) or (f"{n}_2" if n in one.variables else n) for n in two.variables}
     theirs = {spelled[e.left.signal]: _renamed(e, spelled) for e in two.roles.equations}
-    bare = frozenset(e.left.signal for e in (*one.roles.equations, *theirs.values()) if e.bare)
+    bare = one.roles.bare | frozenset(e.left.signal for e in theirs.values() if e.bare)
     for equation in one.roles.equations:
         other = theirs.pop(equation.left.signal, None)
         text = equation_text(equation, bare)

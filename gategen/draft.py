@@ -91,10 +91,10 @@ class Draft:
         self.declare(f"{name}: constant = {float(value)!r}")
         return name
 
-    def noise(self, name: str, rate: float) -> tuple[str, str]:
-        """An input of random numbers, and the rate that they are compared with."""
+    def noise(self, name: str, rate: float, kind: str = "input") -> tuple[str, str]:
+        """Random numbers for every step, or for every ``sequence``, and the rate they are compared with."""
         u = self.fresh(f"u_{name}")
-        self.declare(f"{u}: input")
+        self.declare(f"{u}: {kind}")
         return u, self.constant(f"p_{name}", rate)
 
     def output(self, wanted: str) -> str:
@@ -121,6 +121,10 @@ class Draft:
         """An equation right behind the one of a name."""
         self._equations.insert(self.assigned.index(behind) + 1, line.split(" = ", 1))
 
+    def begin(self, lines: Iterable[str]) -> None:
+        """Equations before all others."""
+        self._equations[:0] = [line.split(" = ", 1) for line in lines]
+
     def append(self, line: str) -> None:
         """An equation behind all others."""
         self._equations.append(line.split(" = ", 1))
@@ -132,7 +136,7 @@ class Draft:
 
     def rewrite(self, change: Callable[[str, Expr], Mapping[Expr, Expr]]) -> None:
         """Replace parts of every right side; ``change`` gets its name and the whole, and gives the parts."""
-        bare = frozenset(e.left.signal for e in self._cell.equations if e.bare)
+        bare = self._cell.roles.bare
         for place, equation in enumerate(self._cell.equations):
             right = substitute(equation.right, change(equation.left.signal, equation.right))
             self._equations[place][1] = expression_text(right, bare)

@@ -6,8 +6,6 @@ masks compare an input of uniform numbers, which `noise` draws, with a rate that
 
 from __future__ import annotations
 
-import ast
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,10 +14,10 @@ from numpy.typing import DTypeLike, NDArray
 from sympy import Add, Expr, preorder_traversal
 
 from gategen.draft import Draft, is_number
-from gategen.errors import ArgumentError, CellSyntaxError, UnknownName, nearest
+from gategen.errors import ArgumentError
 from gategen.language.cell import Cell
 from gategen.language.functions import FUNCTIONS
-from gategen.language.notation import At, MatVec, Parameter
+from gategen.language.notation import At, MatVec, Parameter, substitute
 from gategen.language.reductions import REDUCTIONS
 from gategen.language.shapes import Width
 
@@ -59,6 +57,27 @@ def dropout(cell: Cell, **rates: float) -> Cell:
         new = draft.rename(name, reads=False)
         u, p = draft.noise(name, rate)
         draft.add(new, f"{draft.left(name)} = where({u}[t] < {p}, 0, {new} / (1 - {p}))")
+    return draft.done()
+
+
+def variational(cell: Cell, **rates: float) -> Cell:
+    """Drop the same units of inputs and past states in all steps; Gal, Ghahramani 2016, arXiv:1512.05287.
+
+    Dropped is what goes into matrix products: ``variational(lstm, x=0.2, h=0.3)``. A state that is carried on
+    by itself, as in a GRU, is carried on whole.
+    """
+    draft = Draft(cell, "variational", rates)
+    past = 1 if cell.reverse else -1
+    dropped: dict[Expr, Expr] = {}
+    lines = []
+    for name, rate in draft.rates(rates, (*cell.inputs, *cell.states)):
+        read = At(name, 0 if name in cell.inputs else past)
+        u, p = draft.noise(name, rate, "sequence")
+        new = At(draft.fresh(f"{name}_kept"))
+        dropped[read] = new
+        lines.append(f"{new} = where({u} < {p}, 0, {read} / (1 - {p}))")
+    draft.rewrite(lambda _, right: {part: substitute(part, dropped) for part in _products(right)})
+    draft.begin(lines)
     return draft.done()
 
 
@@ -232,78 +251,11 @@ def starting(cell: Cell, **values: float) -> Cell:
 MODIFIERS: dict[str, Callable[..., Cell]] = {
     made.__name__: made
     for made in (
-        *(zoneout, expected_zoneout, dropout, padded, projected, residual, highway),
+        *(zoneout, expected_zoneout, dropout, variational, padded, projected, residual, highway),
         *(dilated, reverse, clipped, coupled, hard, layer_norm, starting),
     )
 }
 """Every modifier by name."""
-
-
-def modified(text: str, load: Callable[[str], Cell]) -> Cell:
-    """A cell from modifiers as a person writes them, ``dilated(zoneout(lstm, h=0.1), 4)``.
-
-    Args:
-        text: Calls of modifiers; the first argument of each is a cell.
-        load: Finds a cell by its name.
-
-    Raises:
-        CellSyntaxError: The text is no such call.
-        UnknownName: There is no such modifier, or none of its arguments has this name.
-    """
-    try:
-        tree = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise _no_call(text) from None
-    return _called(tree, text, load)
-
-
-_EXAMPLE = "a call such as zoneout(lstm, h=0.1, c=0.5)"
-
-
-def _no_call(text: str) -> CellSyntaxError:
-    return CellSyntaxError(f"{text!r} is neither a cell nor a modifier of one", expected=_EXAMPLE)
-
-
-def _called(node: ast.expr, text: str, load: Callable[[str], Cell]) -> Cell:
-    match node:
-        case ast.Name(id=name) | ast.Constant(value=str() as name):
-            return load(name)
-        case ast.Call(func=ast.Name(id=name), args=[cell, *arguments], keywords=keywords):
-            if name not in MODIFIERS:
-                near = nearest(name, MODIFIERS)
-                raise UnknownName(f"there is no modifier {name!r}", None, ", ".join(MODIFIERS), near)
-            given = [_constant(argument, text) for argument in arguments]
-            named = {str(keyword.arg): _constant(keyword.value, text) for keyword in keywords}
-            made = _called(cell, text, load)
-            try:
-                inspect.signature(MODIFIERS[name]).bind(made, *given, **named)
-            except TypeError:
-                problem = f"{name} takes other arguments than in {text!r}"
-                raise CellSyntaxError(problem, expected=_usage(name)) from None
-            return MODIFIERS[name](made, *given, **named)
-    raise _no_call(text)
-
-
-def _constant(node: ast.expr, text: str) -> Any:
-    if isinstance(node, ast.Name):
-        return node.id
-    try:
-        value = ast.literal_eval(node)
-    except ValueError:
-        value = None
-    if not isinstance(value, (int, float, str)):
-        raise CellSyntaxError(f"{ast.unparse(node)} in {text!r} is no number and no name", expected=_EXAMPLE)
-    return value
-
-
-def _usage(name: str) -> str:
-    return f"{name}({', '.join(map(str, _plain(inspect.signature(MODIFIERS[name]))))})"
-
-
-def _plain(signature: inspect.Signature) -> list[inspect.Parameter]:
-    return [
-        parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()
-    ]
 
 
 def noise(
@@ -317,7 +269,7 @@ def noise(
     """Uniform random numbers from 0 to 1 for the inputs that a cell only compares with rates.
 
     Args:
-        cell: From `zoneout` or `dropout`, other modifiers around it or not.
+        cell: From `zoneout`, `dropout` or `variational`, other modifiers around it or not.
         widths: For every width of these inputs one number, under the name of any vector that has it.
         steps: T.
         batch: B.
@@ -325,7 +277,7 @@ def noise(
         dtype: Of the arrays.
 
     Returns:
-        Arrays (T, B, width) by the inputs' names.
+        Arrays (T, B, width) by the inputs' names, (B, width) for what is the same in all steps.
 
     Raises:
         ArgumentError: A width is missing.
@@ -339,9 +291,40 @@ def noise(
         if len(members) < len(width.names):
             expected = f"a number for {' or '.join(m for other in width.names for m in cell.widths[other])}"
             raise ArgumentError("widths", f"do not tell the width of {name}", expected)
-        shape = (steps, batch, width.evaluate(members))
+        rows = (batch,) if name in cell.roles.constant else (steps, batch)
+        shape = (*rows, width.evaluate(members))
         found[name] = np.random.default_rng([seed, place]).random(shape).astype(dtype)
     return found
+
+
+def bidirectional(cell: Cell) -> tuple[Cell, Cell]:
+    """The cell, and the one that runs the other way; Schuster, Paliwal 1997. `gategen.pair` runs both."""
+    return cell, reverse(cell)
+
+
+def chrono(
+    size: int, longest: int, forget: str = "b_f", into: str = "b_i", seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """First biases for memories of 1 to ``longest`` steps, as ``values`` of `Kernel.init`.
+
+    The forget bias is log U(1, longest - 1), the input bias its negative: Tallec, Ollivier 2018,
+    arXiv:1804.11188, equation 16.
+
+    Args:
+        size: Units of the biases.
+        longest: Steps that the longest dependency spans, at least 3.
+        forget: The forget gate's bias.
+        into: The input gate's bias; empty if there is none.
+        seed: The same seed gives the same numbers.
+
+    Raises:
+        ArgumentError: A number is no integer, or too small.
+    """
+    for name, value, least in (("size", size, 1), ("longest", longest, 3)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+            raise ArgumentError(name, f"is {value!r}", f"an integer, at least {least}")
+    bias = np.log(np.random.default_rng(seed).uniform(1, longest - 1, size))
+    return {forget: bias} | ({into: -bias} if into else {})
 
 
 def _is_noise(cell: Cell, name: str) -> bool:

@@ -18,17 +18,18 @@ from pathlib import Path
 from gategen.backends import c, c_fast, latex, markdown, numpy, plan, text
 from gategen.backends.c_structs import Interface, file_name
 from gategen.backends.index import page
+from gategen.calculus.arrange import flat
 from gategen.calculus.derive import derive as derive_program
-from gategen.calculus.ir import Program
 from gategen.calculus.lower import identifier
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule, schedule
+from gategen.calls import modified
 from gategen.errors import UnknownName, nearest
 from gategen.language.cell import Cell
 from gategen.language.notation import At
 from gategen.language.parse import parse as parse_text
-from gategen.language.roles import Role
+from gategen.language.roles import CLOCK, Role
 from gategen.language.source import MAX_BYTES, decoded
-from gategen.modifiers import modified
 from gategen.runtime.manifest import ArraySpec, InputSpec, Manifest, ParameterSpec, StateSpec
 
 ZOO = Path(__file__).parent / "zoo"
@@ -177,9 +178,10 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
             InputSpec(
                 v.name,
                 interface.inputs[v.name].name,
-                v.shape,
+                flat(v.shape),
                 steps=steps.get(v.name, 0),
                 start=start(v.name) if v.name in steps else "",
+                once="clock" if v.name == CLOCK else "sequence" if v.name in cell.roles.constant else "",
             )
             for v in cell.inputs.values()
         ),
@@ -187,7 +189,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
             StateSpec(
                 v.name,
                 v.name,
-                v.shape,
+                flat(v.shape),
                 steps=steps[v.name],
                 initial=v.value or 0.0,
                 start=start(v.name),
@@ -196,7 +198,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
             for v in cell.states.values()
         ),
         outputs=tuple(
-            ArraySpec(v.name, interface.outputs[v.name].name, v.shape) for v in cell.outputs.values()
+            ArraySpec(v.name, interface.outputs[v.name].name, flat(v.shape)) for v in cell.outputs.values()
         ),
         parameters=tuple(
             ParameterSpec(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cache
 
 import gategen as gg
-from gategen.calculus.ir import Program
 from gategen.calculus.problem import Problem, Setting, draw
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule, naive, schedule
 
 TRICKY = {
@@ -186,6 +186,52 @@ TRICKY = {
         "s = softmax(b_s)\nh[t] = s * tanh(W_h @ x[t]) + layer_norm(b_h) * h[t-1] / norm(b_h) + mean(g_s * s)"
     ),
     "reduction_right_to_left": "h[t] = softmax(x[t-1] + U_h @ h[t+1]) * mean(h[t+1]) + cumsum(x[t])",
+    "matrix_state": (
+        "S[t] = 0.9 * S[t-1] + outer(W_k @ x[t], W_v @ x[t])\n"
+        "h[t] = tanh(S[t] @ (W_q @ x[t]) + b_h) - 0.1 * x[t]"
+    ),
+    "matrix_left_and_right": (
+        "q = tanh(W_q @ x[t])\ny[t] = q @ S[t-1] + S[t-1] @ (x[t] * b_y)\n"
+        "S[t] = tanh(S[t-1] + outer(y[t], x[t]) * sum(q))\ny: output"
+    ),
+    "matrix_of_columns_and_rows": (
+        "a = sigmoid(W_a @ x[t])\n"
+        "S[t] = a[:, None] * S[t-1] + exp(-M_s) * tanh(x[t])[None, :]"
+        " + b_r[:, None] * (W_c @ x[t])[None, :]\n"
+        "h[t] = sum(S[t] * M_s, 0) + sum(S[t-1] * (W_c @ x[t])[None, :], 1) * b_r"
+    ),
+    "matrix_of_a_vector_twice": (
+        "A[t] = 0.5 * A[t-1] + 0.3 * outer(h[t-1], h[t-1])\n"
+        "h[t] = tanh(A[t] @ h[t-1] + W_h @ x[t]) * max(x[t])"
+    ),
+    "matrix_some_steps_back": (
+        "S[t] = 0.5 * S[t-3] + 0.2 * tanh(S[t-1]) + outer(x[t], W_s @ x[t-1])\n"
+        "h[t] = x[t] @ S[t-2] + h[t-1] / 2"
+    ),
+    "matrix_right_to_left": (
+        "k = W_k @ x[t]\nS[t] = S[t+1] + outer(x[t] - S[t+1] @ k, k) / 4\ny[t] = S[t] @ k"
+    ),
+    "matrix_of_inputs": "X: input[n, m]\nz[t] = tanh(X[t] @ x[t]) + 0.5 * dot(z[t-1] @ X[t], x[t]) * b_z",
+    "matrices_of_parameters": (
+        "h: state[n]\nA_h = U_h - T(U_h) - 0.1 * I(n) + outer(b_h, c_h)\nv_h = sum(A_h * A_h, 1)\n"
+        "h[t] = tanh(A_h @ h[t-1] + W_h @ x[t]) + v_h * x[t]"
+    ),
+    "split_values": (
+        "z, r = split(sigmoid(W @ x[t] + U @ h[t-1] + b), 2)\n"
+        "h[t] = z * h[t-1] + tanh(split(V_h @ x[t], 3)[1] * r) + split(r_h, 2)[0]"
+    ),
+    "joined_values": (
+        "b_v: vector[2]\nv = [x[t], h[t-1], b_v]\n"
+        "h[t] = tanh(W_h @ (v * sigmoid(c_v)) + dot([h[t-1], x[t]], [x[t], h[t-1]]))"
+    ),
+    "repeated_values": (
+        "m = repeat(softmax(Z_m @ x[t] + R_m @ h[t-1]), 3)\n"
+        "h[t] = m * h[t-1] + repeat(b_h, 3) * tanh(W_h @ x[t])"
+    ),
+    "clock": "h[t] = sin(0.5 * t + b_h) * h[t-1] + where(mod(t, 3) < 1, x[t], 0.1 * x[t])",
+    "same_in_all_steps": (
+        "m_x: sequence\nm_h: sequence\nh[t] = tanh(W_h @ (m_x * x[t]) + U_h @ (m_h * h[t-1])) * sigmoid(m_h)"
+    ),
     "size_with_the_name_of_its_state": "h: state[h]\nh[t] = tanh(layer_norm(x[t] + h[t-1]) + U_h @ h[t-1])",
 }
 

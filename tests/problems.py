@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.calculus.interpret import BackwardRun, ForwardRun, backward, forward
-from gategen.calculus.ir import Kind, Program
+from gategen.calculus.ir import Kind
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule
 
 Array = NDArray[Any]

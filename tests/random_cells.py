@@ -22,7 +22,17 @@ PAIRS = ("{} + {}", "{} - {}", "{} * {}", "{} / (1 + ({})**2)")
 JUMPS = ("relu({0})", "abs({0})", "where({0} > 0.1, {1}, {2})", "max({0}, {1})", "min({1}, {0})")
 # No state grows without bounds.
 UPDATES = ("tanh({1})", "0.5 * {0} + tanh({1})", "{0} - 0.1 * tanh({1})")
-KINDS = ("leaf", "product", "smooth", "pair", "jump", "number", "reduced")
+KINDS = ("leaf", "product", "smooth", "pair", "jump", "number", "reduced", "arranged")
+ARRANGED = (
+    *("split([{0}, {1}], 2)[1]", "split(repeat({0}, 2), 2)[0]", "cos(t + b_a) * {0}", "m_s * {0}"),
+    *("(S[t-1] @ {0})", "({2} @ S[t-1])", "sum(S[t-1] * ({0})[:, None], 0)", "sum(S[t-1] * M_s, 1)"),
+    *("(S[t-1] @ {2}) * ({2} @ S[t-1])", "sum(outer({0}, {1}) - ({0})[None, :], 1)"),
+)
+MATRICES = (
+    "0.5 * S[t-1] + 0.2 * tanh(outer({0}, {1}))",
+    "tanh(({0})[:, None] * S[t-1] + ({1})[None, :] * M_s)",
+    "tanh(S[t-1] + outer({0} - S[t-1] @ {2}, {2}))",
+)
 NUMBERS = ("2", "0.5", "-1.25", "1e-1", "3")
 
 
@@ -59,9 +69,20 @@ class _Author:
         read = [name for name in states if any(f"{name}[t-" in line for line in lines)]
         declared = ["x: input", *(f"{name}: state[n]" for name in read)]
         declared += [f"{name}: output" for name in outputs]
+        if any("S[t-1]" in line for line in lines):
+            lines.append(f"S[t] = {self.filled(self.draw(st.sampled_from(MATRICES)), 1)}")
+            declared.append("S: state[n, n]")
+        if any("m_s" in line for line in lines):
+            declared.append("m_s: sequence")
         if any("alpha" in line for line in lines):
             declared.append("alpha: scalar")
         return "\n".join([*declared, *lines])
+
+    def filled(self, form: str, depth: int) -> str:
+        """A form with two expressions and a value."""
+        return form.format(
+            self.vector(depth - 1), self.vector(depth - 1), self.draw(st.sampled_from(self.values))
+        )
 
     def delays(self) -> list[int]:
         """How many steps back a state may be read."""
@@ -84,6 +105,8 @@ class _Author:
         if kind == "reduced":
             form = self.draw(st.sampled_from(REDUCED))
             return f"({form.format(*(self.vector(depth - 1) for _ in range(2)))})"
+        if kind == "arranged":
+            return f"({self.filled(self.draw(st.sampled_from(ARRANGED)), depth)})"
         if kind == "number":
             return f"({self.draw(st.sampled_from(NUMBERS))} * {self.vector(depth - 1)})"
         return self.product() if kind == "product" else self.leaf()

@@ -174,6 +174,7 @@ NEVER = (
     "roots",
     "copied_input",
     "zero_gradient",
+    "clock",
 )
 OTHERS = tuple(name for name in cells.ALL if name not in {*THREADED, *LONG, *NEVER, "unused_gate"})
 

@@ -16,7 +16,8 @@ import sympy
 from click.testing import CliRunner
 
 import gategen as gg
-from gategen.calculus.ir import Assign, Contract, Island, Node, OuterRows, Program, flatten
+from gategen.calculus.ir import Assign, Contract, Island, Node, OuterRows, flatten
+from gategen.calculus.program import Program
 from gategen.check import BACK_ENDS, DTYPES, NOT_RUN, Certificate, CheckRow
 from gategen.cli import main
 from gategen.language.functions import FUNCTIONS

@@ -9,8 +9,18 @@ from sympy.printing.str import StrPrinter
 
 import gategen as gg
 from gategen.calculus.differences import gradients
-from gategen.calculus.ir import Assign, Contract, Island, Node, OuterRows, Program, Reduce, SumRows, flatten
+from gategen.calculus.ir import (
+    Assign,
+    Contract,
+    Island,
+    Node,
+    OuterRows,
+    Reduce,
+    SumRows,
+    flatten,
+)
 from gategen.calculus.problem import relative_error, solve
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import product_text
 
 

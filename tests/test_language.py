@@ -307,7 +307,7 @@ W_, a_ = weights("W_x a_x")
         (lambda: Eq(h_[t], x_[t] ** h_[t - 1]), "the exponent h[t-1] is not a number"),
         (lambda: Eq(h_[t], gg.where(x_[t], 1, 0)), "where needs one comparison"),
         (lambda: Eq(h_[t], gg.greater(x_[t], 1)), "a comparison stands only inside where"),
-        (lambda: Eq(h_[t], [x_[t], x_[t - 1]]), "a concatenation outside of a matrix product"),
+        (lambda: Cell("c", [Eq(h_[t], [x_[t], h_[t - 1]])]), "widths differ: 'h[t]' has width h"),
         (lambda: Eq(h_[t], W_ @ []), "the concatenation is empty"),
         (lambda: Eq(h_[t], x_[t] * sympy.Integer(10) ** 300), "more than a float holds"),
         (lambda: Cell("c", []), "the cell has no equations"),

@@ -23,11 +23,11 @@ from gategen.calculus.ir import (
     Node,
     OuterRows,
     Product,
-    Program,
     Value,
     flatten,
 )
 from gategen.calculus.problem import Array, params_by_value, relative_error
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import naive
 from gategen.language.notation import rebuild, substitute
 

@@ -19,7 +19,7 @@ from problems import Problem, interpret, problem, worst
 from gategen.backends import numpy as backend
 from gategen.backends.numpy_pass import PassView
 from gategen.calculus.derive import derive
-from gategen.calculus.ir import Program
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule, naive, schedule
 from gategen.language.cell import Cell
 from gategen.language.functions import FUNCTIONS

@@ -19,7 +19,7 @@ from gategen.calculus.ir import (
     Product,
     SumRows,
     flatten,
-    symbols_in_order,
+    sources,
     writes,
 )
 from gategen.calculus.problem import Setting, relative_error, solve
@@ -37,6 +37,7 @@ from gategen.calculus.schedule import (
     sink,
 )
 from gategen.calculus.storage import Placement, place
+from gategen.language.notation import symbols_in_order
 
 PASSES: dict[str, Callable[[Schedule], Schedule]] = {
     "hoist": hoist,
@@ -224,10 +225,8 @@ def accesses(node: Node) -> Iterable[tuple[list[str], list[str]]]:
             yield [symbol.name for symbol in symbols_in_order(assign.expr)], [assign.target.name]
     elif isinstance(node, Contract):
         yield [*(v.name for v in node.addends), *(p.operand.name for p in node.products)], [node.target.name]
-    elif isinstance(node, OuterRows):
-        yield [node.left.name, node.right.name], [node.target.name]
     else:
-        yield [node.source.name], [node.target.name]
+        yield [value.name for value in sources(node)], [node.target.name]
 
 
 def play(placement: Placement, reverse: bool, holds: dict[tuple[str, int], str], fixed: set[str]) -> None:

@@ -51,6 +51,12 @@ ROUTINES: Routines = {
     "emit": (),
     "extreme": (),
     "scan": (),
+    "move": (),
+    "spread": (),
+    "apply": (),
+    "apply_T": (),
+    "turn": (),
+    "identity": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 

@@ -11,7 +11,8 @@ from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import offset, product
-from gategen.calculus.ir import Kind, Program, Value
+from gategen.calculus.ir import Kind, Value
+from gategen.calculus.program import Program
 from gategen.calculus.storage import Home, Placement
 from gategen.language.shapes import Shape, Width
 

@@ -9,7 +9,16 @@ from gategen.backends.c_function import Function, FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_structs import Interface
 from gategen.backends.c_text import product
-from gategen.calculus.ir import Carry, Contract, Kind, Node, OuterRows, Value, flatten, writes
+from gategen.calculus.ir import (
+    Contract,
+    Kind,
+    Node,
+    OuterRows,
+    Value,
+    flatten,
+    writes,
+)
+from gategen.calculus.program import Carry
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Storage
 

@@ -55,10 +55,17 @@ ROUTINES = {
     "deliver": (),
     "extreme": (),
     "scan": (),
+    "move": (),
+    "spread": (),
+    "apply": (),
+    "apply_T": (),
+    "turn": (),
+    "identity": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 
-_SHARED = ("take", "scan")
+_SHARED = ("take", "scan", "turn", "identity")
+"""Those that both renderings have."""
 _OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name not in _SHARED}
 
 

@@ -7,7 +7,8 @@ from gategen.backends.c_fast_function import FastFunction
 from gategen.backends.c_function import FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_text import offset, product
-from gategen.calculus.ir import Carry, Kind, Value, flatten, writes
+from gategen.calculus.ir import Kind, Value, flatten, writes
+from gategen.calculus.program import Carry
 
 
 class FastBackward(Backward, FastFunction):

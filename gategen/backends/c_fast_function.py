@@ -21,7 +21,8 @@ from gategen.backends.c_pass import ALL
 from gategen.backends.c_structs import Interface
 from gategen.backends.c_text import product
 from gategen.backends.render import render
-from gategen.calculus.ir import Contract, Kind, Node, Program, Value, writes
+from gategen.calculus.ir import Contract, Kind, Node, Value, writes
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Placement
 

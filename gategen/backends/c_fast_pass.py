@@ -15,15 +15,16 @@ from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.c_text import offset, product
 from gategen.calculus.ir import (
+    Along,
+    Apply,
     Assign,
     Contract,
-    Extreme,
     Island,
     Kind,
     Node,
+    Outer,
     OuterRows,
     Reduce,
-    Scan,
     Shift,
     SumRows,
     Value,
@@ -214,7 +215,7 @@ class FastNodeWriter(ProductWriter):
 
     def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
         """The calls for one row of a node, and those instead where its sequence has ended."""
-        if isinstance(node, (Extreme, Scan)):
+        if isinstance(node, Along):
             return self._along(node, often)
         arrays = self.arrays
         units = self._units_of(node)
@@ -228,6 +229,12 @@ class FastNodeWriter(ProductWriter):
             return ["{", *(f"    {line}" for line in [count, *units.lines(writer)]), "}"], []
         rows = self._pointers(units, often, shared=False)
         return [self._call_of(units, writer, rows)], self._clears(units, often, rows, shared=False)
+
+    def _along(self, node: Along, often: str) -> tuple[list[str], list[str]]:
+        """The calls of a routine for one row; what it multiplies is work for threads."""
+        if isinstance(node, (Outer, Apply)):
+            self.work.append(product(*map(self.arrays.width, node.shape)))
+        return super()._along(node, often)
 
     def _shared_rows(self, nodes: Sequence[Node]) -> list[str]:
         """Rows of one step, whose units threads may share."""
@@ -250,7 +257,9 @@ class FastNodeWriter(ProductWriter):
 
     def clear_row(self, value: Value, row: str) -> str:
         """A call that sets one row of a value to zero."""
-        return self.call("clear", "0", self.arrays.stride(value.width), row)
+        whole = len(value.shape) == 2
+        units = self.arrays.elements(value.shape) if whole else self.arrays.stride(value.width)
+        return self.call("clear", "0", units, row)
 
     def _units_of(self, node: Node) -> FastUnits:
         assert isinstance(node, (Island, Reduce, SumRows))
@@ -369,7 +378,7 @@ def _goes_along(node: Node) -> bool:
     """Whether a unit depends on the others of its row."""
     if isinstance(node, Island):
         return any(not isinstance(part, Assign) and not part.target.shape for part in node.assigns)
-    return isinstance(node, (Extreme, Scan)) or not writes(node)[0].shape
+    return isinstance(node, Along) or not writes(node)[0].shape
 
 
 def _loop(index: str, low: str, high: str, body: Sequence[str]) -> list[str]:

@@ -8,7 +8,8 @@ from gategen.backends.c_function import Function, FunctionText
 from gategen.backends.c_pass import ALL, ONCE, STEP
 from gategen.backends.c_structs import Interface
 from gategen.backends.c_text import product
-from gategen.calculus.ir import Carry, Value
+from gategen.calculus.ir import Value
+from gategen.calculus.program import Carry
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Storage
 

@@ -14,7 +14,8 @@ from gategen.backends.c_structs import Counts, Interface
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.c_text import product
 from gategen.backends.render import render
-from gategen.calculus.ir import Kind, Node, Program, Value, writes
+from gategen.calculus.ir import Kind, Node, Value, writes
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule
 from gategen.calculus.storage import Home, Placement
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gategen.backends.c_arrays import Arrays
@@ -10,20 +10,25 @@ from gategen.backends.c_syntax import CWriter
 from gategen.backends.c_text import offset, product
 from gategen.backends.c_units import Units
 from gategen.calculus.ir import (
+    Along,
+    Apply,
     Contract,
     Extreme,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
-    Program,
     Reduce,
     Scan,
     Shift,
     SumRows,
+    Turn,
     Value,
     writes,
 )
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import product_text
 from gategen.language.shapes import Width
 
@@ -215,7 +220,7 @@ class NodeWriter:
 
     def _row_calls(self, node: Node, often: str) -> tuple[list[str], list[str]]:
         """The calls for one row of a node, and those instead where its sequence has ended."""
-        if isinstance(node, (Extreme, Scan)):
+        if isinstance(node, Along):
             return self._along(node, often)
         assert isinstance(node, (Island, Reduce, SumRows))
         island = node if isinstance(node, Island) else Island((node,))
@@ -231,19 +236,48 @@ class NodeWriter:
         clears = [self.clear_row(value, self._row(value, often)) for value in units.fresh]
         return [f"{name}({', '.join([*units.sizes, *given])});"], clears
 
-    def _along(self, node: Extreme | Scan, often: str) -> tuple[list[str], list[str]]:
-        """The same for what goes from unit to unit."""
-        width, target = self.arrays.width(node.source.width), self._row(node.target, often)
+    def _along(self, node: Along, often: str) -> tuple[list[str], list[str]]:
+        """The same for what a routine does."""
+        target = self._row(node.target, often)
         clears = [] if node.target.name in self.done else [self.clear_row(node.target, target)]
-        if isinstance(node, Extreme):
-            head = (width, int(node.largest), self._row(node.source, often))
-            return [self.call("extreme", *head, target)], clears
-        call = self.call("scan", width, int(node.back), self._row(node.source, often), target)
-        return [*clears, call], clears
+        call = self._routine(node, target, lambda value: self._row(value, often) if value else "NULL")
+        if node.target.name in self.optional:
+            clears, call = [f"if ({target}) {{ {line} }}" for line in clears], f"if ({target}) {{ {call} }}"
+        return [call] if isinstance(node, Extreme) else [*clears, call], clears
+
+    def _routine(self, node: Along, target: str, row: Callable[[Value | None], str]) -> str:
+        """The call of the routine for one row."""
+        width = self.arrays.width
+        match node:
+            case Extreme():
+                return self.call(
+                    "extreme", width(node.source.width), int(node.largest), row(node.source), target
+                )
+            case Scan():
+                return self.call("scan", width(node.source.width), int(node.back), row(node.source), target)
+            case Move():
+                source, into = row(node.source), target
+                if node.start != Width():
+                    source = offset(source, width(node.start))
+                if node.into != Width():
+                    into = offset(into, width(node.into))
+                return self.call("move", width(node.size), source, into)
+            case Outer():
+                return self.call("spread", *map(width, node.shape), row(node.left), row(node.right), target)
+            case Apply():
+                routine = "apply_T" if node.transposed else "apply"
+                return self.call(routine, *map(width, node.shape), row(node.matrix), row(node.vector), target)
+            case Turn():
+                return self.call("turn", *map(width, node.source.shape), row(node.source), target)
+        return self.call("identity", width(node.target.shape[0]), target)
 
     def clear_row(self, value: Value, row: str) -> str:
         """A call that sets one row of a value to zero."""
-        return self.call("clear", self.arrays.width(value.width), row)
+        return self.call("clear", self._units(value), row)
+
+    def _units(self, value: Value) -> str:
+        """How many units one row of a value has; a matrix of parameters is one."""
+        return self.arrays.elements(value.shape) if len(value.shape) == 2 else self.arrays.width(value.width)
 
     def _named(self, units: Units, writer: CWriter) -> str:
         """The name of a fused loop, which becomes a function of the file."""

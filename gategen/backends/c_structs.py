@@ -9,7 +9,8 @@ from typing import ClassVar
 
 from gategen.backends.c_names import c_name
 from gategen.backends.c_text import comment, head, laid_out, summed
-from gategen.calculus.ir import Kind, Program, Value
+from gategen.calculus.ir import Kind, Value
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 from gategen.language.shapes import Width
 

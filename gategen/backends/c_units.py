@@ -14,7 +14,8 @@ import sympy
 from gategen.backends.c_arrays import Arrays
 from gategen.backends.c_syntax import CWriter
 from gategen.backends.render import render
-from gategen.calculus.ir import Assign, Island, Kind, Program, Reduce, SumRows, Value
+from gategen.calculus.ir import Assign, Island, Kind, Reduce, SumRows, Value
+from gategen.calculus.program import Program
 from gategen.calculus.storage import Home
 
 

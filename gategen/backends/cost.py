@@ -12,19 +12,23 @@ from gategen.backends.formula import terms
 from gategen.backends.naming import width_formula
 from gategen.backends.walkthrough import Part, Walkthrough
 from gategen.calculus.ir import (
+    Apply,
     Contract,
     Extreme,
     Kind,
+    Move,
     Node,
-    Program,
+    Outer,
     Reduce,
     Scan,
     SumRows,
     Value,
     flatten,
+    sources,
     writes,
 )
 from gategen.calculus.order import arrange
+from gategen.calculus.program import Program
 from gategen.language.functions import ElementWise
 
 
@@ -98,8 +102,13 @@ def elements(walkthrough: Walkthrough) -> list[ElementCost]:
 def _width(node: Node) -> sympy.Basic:
     if isinstance(node, (Reduce, SumRows)) and node.shape:
         return node.shape[0]
-    if isinstance(node, Extreme):
-        return node.source.width
+    match node:
+        case Extreme():
+            return node.source.width
+        case Outer() | Apply():
+            return node.shape[0].by(node.shape[1])
+        case Move():
+            return node.size
     return writes(node)[0].width
 
 
@@ -111,6 +120,8 @@ def _work(node: Node) -> tuple[int, int]:
         expressions, extra = (node.expr,), 1
     elif isinstance(node, (Extreme, Scan)):
         extra = 1
+    elif isinstance(node, (Outer, Apply)):
+        extra = sum(value is not None for value in sources(node))
     elif isinstance(node, Contract):
         extra = len(node.addends)
     elif hasattr(node, "assigns"):

@@ -26,8 +26,9 @@ from gategen.backends.formula import (
 from gategen.backends.naming import width_formula
 from gategen.backends.reasons import Nouns, Prose, arguments, listed, reason
 from gategen.backends.walkthrough import Edge, Line, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Program, Reduce, flatten
+from gategen.calculus.ir import Contract, Island, Kind, Reduce, flatten
 from gategen.calculus.order import arrange
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
 from gategen.language.notation import At, Parameter
@@ -152,7 +153,7 @@ def _symbols(walk: Walkthrough, nouns: Nouns) -> Iterable[Row]:
             signal = variable.role in (Role.INPUT, Role.STATE, Role.OUTPUT, Role.INTERMEDIATE, Role.DERIVED)
             symbol = At(name) if signal else Parameter(name)
             add(_meaning(variable, walk.cell, nouns), symbol, map(width_formula, variable.shape))
-    for part in (*walk.setup, *walk.step):
+    for part in {part.target.name: part for part in (*walk.setup, *walk.step)}.values():
         if _is_inner(part, walk, nouns):
             add(nouns.of(part.target), part.target.symbol, map(width_formula, part.target.shape))
     for (meaning, shape), symbols in groups.items():

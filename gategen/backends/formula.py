@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import sympy
 from sympy import Add, Expr, Mul
 
+from gategen.language.arrangements import Arrangement
 from gategen.language.notation import Concat, MatVec
 from gategen.language.reductions import Reduction
 from gategen.language.roles import Role
@@ -84,6 +85,18 @@ class Running(Operator):
     """The matrix of the running sum: ones on and below its diagonal."""
 
 
+class Kronecker(Operator):
+    """The Kronecker product: the derivative of the elements of a matrix, row after row."""
+
+
+class Units(Operator):
+    """Some units of a vector: the vector, the first one, the one behind the last."""
+
+
+class Selection(Operator):
+    """The matrix with a one where a unit goes: the first unit taken, the one behind the last."""
+
+
 class OverSteps(Operator):
     """The sum over all steps."""
 
@@ -149,7 +162,26 @@ class Names:
             return 0
         if isinstance(node, Reduction):
             return int(node.row.keeps)
+        if isinstance(node, Arrangement):
+            return node.row.rank
         return max((self.rank(argument) for argument in node.args), default=0)
+
+
+def as_products(node: Expr) -> Expr:
+    """An arrangement as products of matrices and vectors, where it is one."""
+    match node.row.name:
+        case "outer":
+            return Chain(node.args[0], Transposed(node.args[1]))
+        case "column":
+            return Chain(node.args[0], Transposed(Ones()))
+        case "row":
+            return Chain(Ones(), Transposed(node.args[0]))
+        case "along":
+            matrix = node.args[0]
+            return Chain(matrix if node.numbers[0] else Transposed(matrix), Ones())
+        case "T":
+            return Transposed(node.args[0])
+    return Identity() if node.row.name == "I" else node
 
 
 def terms(node: Expr) -> list[Expr]:

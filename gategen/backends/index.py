@@ -13,7 +13,7 @@ from gategen.backends.markdown import MarkdownMarkup, MarkdownPrinter
 from gategen.backends.naming import names_of, width_formula
 from gategen.backends.render import render
 from gategen.backends.walkthrough import Walkthrough
-from gategen.calculus.ir import Program
+from gategen.calculus.program import Program
 from gategen.calculus.recurrence import recurrence
 from gategen.language.cell import Cell
 from gategen.language.roles import Role
@@ -61,7 +61,7 @@ def _entry(cell: Cell, program: Program) -> Entry:
     step = recurrence(program)
     states: dict[str, list[str]] = {}
     for name, variable in cell.states.items():
-        width = width_formula(variable.shape[0]) if variable.shape else sympy.Integer(1)
+        width = sympy.Mul(*map(width_formula, variable.shape))
         states.setdefault(formula(width), []).append(name)
     numbers = sum((sympy.Mul(*map(width_formula, shape)) for shape in learned), sympy.Integer(0))
     return Entry(

@@ -14,7 +14,7 @@ from gategen.backends.printer import Printer
 from gategen.backends.render import render
 from gategen.backends.view import Markup, view
 from gategen.backends.walkthrough import Line
-from gategen.calculus.ir import Program
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 
 _LINE = 78
@@ -82,8 +82,9 @@ class LatexPrinter(Printer):
         return rf"({mantissa} \cdot 10^{{{int(exponent)}}})" if exponent else mantissa
 
     def symbol(self, meaning: str) -> str:
-        """The vector of ones, the identity, the matrix of the running sum."""
-        return {"ones": r"\mathbf{1}", "identity": "I", "running": r"\mathbf{L}"}[meaning]
+        """The vector of ones, the identity, the matrices of the running sum and of a selection."""
+        known = {"ones": r"\mathbf{1}", "identity": "I", "running": r"\mathbf{L}", "selection": r"\mathbf{E}"}
+        return known[meaning]
 
     def parentheses(self, text: str) -> str:
         """As tall as what they enclose."""
@@ -135,6 +136,14 @@ class LatexPrinter(Printer):
         if not plain:
             return rf"{self.parentheses(text)}^{{\top}}"
         return text[:-1] + r"\top}" if "^" in text else text + r"^{\top}"
+
+    def kronecker(self, left: str, right: str) -> str:
+        r"""With ``\otimes``."""
+        return rf"{left} {_PRODUCT_MARK}\otimes {right}"
+
+    def units(self, text: str, first: str, end: str) -> str:
+        """As an index behind brackets."""
+        return rf"[{text}]_{{{first}:{end}}}".translate(_MARKS)
 
     def concatenation(self, parts: list[str]) -> str:
         """One below the other, on one line."""

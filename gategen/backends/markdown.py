@@ -8,7 +8,7 @@ from gategen.backends.document import document as derivation
 from gategen.backends.latex import NEXT_LINE, LatexMarkup, LatexPrinter
 from gategen.backends.render import render
 from gategen.backends.view import view
-from gategen.calculus.ir import Program
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")

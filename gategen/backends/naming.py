@@ -9,8 +9,9 @@ import sympy
 from sympy import Expr
 
 from gategen.backends.formula import Name, Names
-from gategen.calculus.ir import Block, Island, Kind, Program, Value, flatten
+from gategen.calculus.ir import Block, Island, Kind, Value, flatten
 from gategen.calculus.lower import identifier
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.shapes import Width
@@ -21,7 +22,7 @@ _TIMED = re.compile(r"(.+)\[t([+-]\d+)?\]")
 
 def names_of(cell: Cell, program: Program) -> Names:
     """How every symbol of the cell and of the program is written."""
-    bare = frozenset(e.left.signal for e in cell.roles.equations if e.bare)
+    bare = cell.roles.bare
     names = Names({n: (v.role, len(v.shape)) for n, v in cell.variables.items()}, bare)
     for width in (w for variable in cell.variables.values() for w in variable.shape):
         for unit in width.names:
@@ -69,7 +70,10 @@ def _primal(value: Value, authors: dict[str, str]) -> Name:
 
 def width_formula(width: Width) -> Expr:
     """A width as a formula in the names of widths."""
-    parts = [sympy.Symbol(_width_key(name), real=True) * factor for name, factor in width.terms]
+    parts = []
+    for name, factor in width.terms:
+        units = [sympy.Symbol(_width_key(single), real=True) for single in name.split("*")]
+        parts.append(sympy.Mul(*units) * factor)
     return sympy.Add(*parts, width.constant)
 
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from gategen.backends.numpy_pass import Backward, Forward, PassView
 from gategen.backends.numpy_syntax import LocalNames, NumpyWriter
 from gategen.backends.render import render
-from gategen.calculus.ir import Kind, Program
+from gategen.calculus.ir import Kind
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule
 from gategen.language.cell import Cell
 

@@ -8,24 +8,30 @@ from dataclasses import dataclass, field
 
 from sympy import Expr
 
+from gategen.backends.numpy_matrices import MatrixWriter, span
 from gategen.backends.numpy_order import Statement, reads, statements
 from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
 from gategen.calculus.ir import (
+    Apply,
     Assign,
     Block,
     Contract,
     Extreme,
     Kind,
+    Move,
+    Outer,
     OuterRows,
     Product,
-    Program,
     Reduce,
     Scan,
     Shift,
     SumRows,
+    Turn,
+    Unit,
     Value,
 )
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Phases
 from gategen.language.functions import ElementWise
 from gategen.language.notation import negated
@@ -162,8 +168,34 @@ class LineWriter:
             if (said := self._comment(line)) != comment:
                 written.append(f"# {said}")
                 comment = said
-            written.append(self._line(line.target, self._term(line), self._block(line)))
+            if self._is_piece(line):
+                written += self._begun_with_zero(line.target)
+            written += [self._line(line.target, self._term(line), self._piece(line))]
         return written
+
+    def _is_piece(self, line: Statement) -> bool:
+        """Whether a line adds to some units of its target only."""
+        if not isinstance(line, Move):
+            return False
+        return len(line.target.shape) < 2 and line.target.width != line.size
+
+    def _begun_with_zero(self, target: Value) -> list[str]:
+        """A first line for what is then added to piece by piece."""
+        if target.name in self.begun:
+            return []
+        arriving = self.arriving.pop(target.name, None) if self.part == "loop" else None
+        if self.stored(target):
+            self.allocated.append(target)
+            text = arriving or "0"
+        else:
+            shape = self.shape(target)[1:-1]
+            text = (
+                f"{arriving}.copy()"
+                if arriving
+                else f"{self.writer.numpy}.zeros(({shape}), {self.writer.dtype()})"
+            )
+        self.begun.add(target.name)
+        return [f"{self.read(target)} = {text}"]
 
     def _comment(self, line: Statement) -> str:
         if line.origin >= 0:
@@ -175,11 +207,15 @@ class LineWriter:
         later = f" and from the step{'s' if max(delays, default=1) > 1 else ''} that ran after this one"
         return f"what arrives from the loss{later if line.target.name in self.arriving else ''}"
 
-    def _block(self, line: Statement) -> Block | None:
-        return line.block if isinstance(line, OuterRows) else None
+    def _piece(self, line: Statement) -> str:
+        """Which columns or units of its target a line adds to."""
+        if self._is_piece(line):
+            assert isinstance(line, Move)
+            return span(self.writer, line.into, line.size, line.target.width)
+        return self._columns(line.target, line.block) if isinstance(line, OuterRows) else ""
 
-    def _line(self, target: Value, term: Term, block: Block | None = None) -> str:
-        name = self.read(target) + self._columns(target, block)
+    def _line(self, target: Value, term: Term, piece: str = "") -> str:
+        name = self.read(target) + piece
         text, whole, same, minus = term.text, term.whole, term.same, term.minus
         arriving = self.arriving.get(target.name) if self.part == "loop" else None
         if arriving is not None and text != arriving:
@@ -219,6 +255,10 @@ class LineWriter:
                 return Term(self._running(line))
             case Contract():
                 return self._chain(line)
+            case Move() | Outer() | Apply() | Turn() | Unit():
+                steps = () if self.part == "loop" else (self.ours("T"),)
+                words = MatrixWriter(self.writer, self.read, (*steps, self.ours("B")))
+                return Term(words.write(line), same=isinstance(line, Move))
             case Shift():
                 return Term(self._moved(line))
             case OuterRows():

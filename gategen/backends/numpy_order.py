@@ -7,23 +7,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from gategen.calculus.ir import (
+    Along,
     Assign,
     Contract,
-    Extreme,
     Island,
     Node,
     OuterRows,
     Product,
-    Program,
     Reduce,
-    Scan,
     Shift,
     SumRows,
     Value,
     flatten,
 )
+from gategen.calculus.program import Program
 
-Statement = Assign | Reduce | Extreme | Scan | SumRows | Contract | Shift | OuterRows
+Statement = Assign | Reduce | Along | SumRows | Contract | Shift | OuterRows
 """One line: a single contribution to a single value."""
 
 

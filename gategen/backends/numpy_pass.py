@@ -9,7 +9,8 @@ from gategen.backends.numpy_lines import PARTS, LineWriter
 from gategen.backends.numpy_order import reads, statements
 from gategen.backends.numpy_past import PastWriter
 from gategen.backends.numpy_syntax import NumpyWriter
-from gategen.calculus.ir import Carry, Kind, OuterRows, Past, Value
+from gategen.calculus.ir import Kind, OuterRows, Value
+from gategen.calculus.program import Carry, Past
 from gategen.calculus.schedule import Phases, Schedule
 
 _LINE = 100

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from gategen.backends.numpy_syntax import NumpyWriter
-from gategen.calculus.ir import Carry, Program, Value
+from gategen.calculus.ir import Value
+from gategen.calculus.program import Carry, Program
 
 _AHEAD = '''\
 def {name}(plane, start, delay, lengths):

@@ -6,10 +6,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gategen.backends.render import render
-from gategen.calculus.ir import Contract, Extreme, Island, Node, OuterRows, Reduce, Scan, Shift, SumRows
+from gategen.calculus.ir import (
+    Apply,
+    Contract,
+    Extreme,
+    Island,
+    Move,
+    Node,
+    Outer,
+    OuterRows,
+    Reduce,
+    Scan,
+    Shift,
+    SumRows,
+    Turn,
+    Unit,
+)
 from gategen.calculus.recurrence import recurrence
 from gategen.calculus.schedule import Choice, Phases, Schedule, product_text
 from gategen.calculus.storage import Storage, place
+from gategen.language.shapes import Width
 from gategen.language.text import expression_text
 
 
@@ -57,6 +73,10 @@ def _shared(name: str, storage: Storage) -> str:
     return f", in turn {', '.join(users)}" if users else ""
 
 
+def _units_text(first: Width, size: Width) -> str:
+    return f"[{first}:{first + size}]"
+
+
 def _phases(phases: Phases) -> Iterable[str]:
     for title, nodes in (
         ("all steps at once", phases.before),
@@ -84,6 +104,20 @@ def node_lines(node: Node) -> list[str]:
         case Scan():
             end = ", from the last unit" if node.back else ""
             return [f"{node.target.name} += running sum of {node.source.name}{end}"]
+        case Move():
+            into, start = (_units_text(first, node.size) for first in (node.into, node.start))
+            return [f"{node.target.name}{into} += {node.source.name}{start}"]
+        case Outer():
+            left, right = ("1" if side is None else side.name for side in (node.left, node.right))
+            return [f"{node.target.name} += outer({left}, {right})"]
+        case Apply():
+            vector = "1" if node.vector is None else node.vector.name
+            sides = (vector, node.matrix.name) if node.transposed else (node.matrix.name, vector)
+            return [f"{node.target.name} += {' @ '.join(sides)}"]
+        case Turn():
+            return [f"{node.target.name} += T({node.source.name})"]
+        case Unit():
+            return [f"{node.target.name} += I({node.target.shape[0]})"]
         case Contract():
             products = [product_text(p.weight, p.operand, p.transposed) for p in node.products]
             return [

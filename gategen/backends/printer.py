@@ -13,6 +13,7 @@ from gategen.backends.formula import (
     Dimensions,
     Equality,
     Identity,
+    Kronecker,
     Name,
     Names,
     Ones,
@@ -21,12 +22,16 @@ from gategen.backends.formula import (
     OverUnits,
     Prime,
     Running,
+    Selection,
     Stacked,
     Total,
     Transposed,
+    Units,
+    as_products,
     factors,
     terms,
 )
+from gategen.language.arrangements import Arrangement
 from gategen.language.functions import ElementWise
 from gategen.language.notation import Concat, MatVec
 from gategen.language.reductions import Reduction
@@ -52,7 +57,9 @@ class Printer(ABC):
         if node.is_Number or node.is_NumberSymbol:
             return self._number(node)
         if isinstance(node, MatVec):
-            return _PRODUCT, self.chain([self.write(node.args[0], _ATOM), self.write(node.args[1], _FACTOR)])
+            return self.matrix_product(*node.args)
+        if isinstance(node, Arrangement):
+            return self.arrangement(node)
         if isinstance(node, Concat):
             return _ATOM, self.concatenation([self.write(argument) for argument in node.args])
         if isinstance(node, ElementWise):
@@ -67,6 +74,23 @@ class Printer(ABC):
         if isinstance(node, Pow) and not _divides(node):
             return _POWER, self.power(self.write(node.base, _ATOM), self.write(node.exp))
         return self._product(node)
+
+    def matrix_product(self, left: Expr, right: Expr) -> tuple[int, str]:
+        """``W @ v``; a vector left of a matrix stands right of its transpose."""
+        if self.names.rank(left) == 1:
+            return self._written(Chain(Transposed(right), left))
+        return _PRODUCT, self.chain([self.write(left, _ATOM), self.write(right, _FACTOR)])
+
+    def arrangement(self, node: Arrangement) -> tuple[int, str]:
+        """Products of matrices and vectors where it is one, else the function."""
+        products = as_products(node)
+        if products != node:
+            return self._written(products)
+        arguments = [self.write(operand) for operand in node.operands]
+        if node.row.name == "split":
+            place, count = node.numbers
+            return _ATOM, self.call("split", "", [*arguments, str(count)], f"_{{{place}}}")
+        return _ATOM, self.call(node.row.name, "", [*arguments, *map(str, node.numbers)])
 
     def _number(self, node: Expr) -> tuple[int, str]:
         negative = node.is_Number and node.is_negative
@@ -129,6 +153,13 @@ class Printer(ABC):
                 return _ATOM, self.dimensions([self.write(argument, _FACTOR) for argument in arguments])
             case Diagonal():
                 return _ATOM, self.call("diag", "", [self.write(arguments[0])])
+            case Kronecker():
+                return _PRODUCT, self.kronecker(*(self.write(argument, _FACTOR) for argument in arguments))
+            case Units():
+                vector, first, end = arguments
+                return _ATOM, self.units(self.write(vector), self.write(first), self.write(end))
+            case Selection():
+                return _ATOM, self.units(self.symbol("selection"), *map(self.write, arguments))
             case OverSteps():
                 return _PRODUCT, self.over_steps(self.write(arguments[0], _PRODUCT))
             case OverUnits():
@@ -163,7 +194,7 @@ class Printer(ABC):
 
     @abstractmethod
     def symbol(self, meaning: str) -> str:
-        """The vector of ``ones``, the ``identity`` or the matrix of the ``running`` sum."""
+        """``ones``, the ``identity``, the matrix of the ``running`` sum or of a ``selection``."""
 
     @abstractmethod
     def parentheses(self, text: str) -> str:
@@ -192,6 +223,14 @@ class Printer(ABC):
     @abstractmethod
     def transposed(self, text: str, plain: bool) -> str:
         """The transpose; ``plain`` of a name."""
+
+    @abstractmethod
+    def kronecker(self, left: str, right: str) -> str:
+        """The Kronecker product."""
+
+    @abstractmethod
+    def units(self, text: str, first: str, end: str) -> str:
+        """Some units of a vector."""
 
     @abstractmethod
     def concatenation(self, parts: list[str]) -> str:

@@ -9,7 +9,20 @@ from sympy import Add, Expr, Mul, Pow
 
 from gategen.backends.formula import Equality, Partial, Running, factors
 from gategen.backends.walkthrough import Edge, Part, Walkthrough
-from gategen.calculus.ir import Contract, Extreme, Island, Kind, Reduce, Scan, Value, flatten
+from gategen.calculus.ir import (
+    Apply,
+    Contract,
+    Extreme,
+    Island,
+    Kind,
+    Move,
+    Outer,
+    Reduce,
+    Scan,
+    Turn,
+    Value,
+    flatten,
+)
 from gategen.calculus.lower import identifier
 from gategen.language.functions import ElementWise
 
@@ -19,6 +32,14 @@ Prose = tuple["str | Expr", ...]
 SIGMOIDS = frozenset({"sigmoid", "hard_sigmoid"})
 """Functions with values between 0 and 1: what they compute is called a gate."""
 
+
+_BARRIERS: dict[type, str] = {
+    Move: "copied units",
+    Outer: "outer product",
+    Apply: "matrix product",
+    Turn: "transpose",
+}
+"""What a sentence calls the rules of nodes that only move and multiply."""
 
 _LONG = 16
 """Nodes up to which a derivative is repeated inside a sentence."""
@@ -76,9 +97,12 @@ def reason(part: Part, nouns: Nouns) -> Prose:
         return ("nothing that ", target, " is computed from has a gradient.")
     if isinstance(part.node, Contract):
         return ("by the rule of the matrix product ", *_receive(part.edges, nouns))
+    if type(part.node) in _BARRIERS:
+        return (f"by the rule of the {_BARRIERS[type(part.node)]} ", *_receive(part.edges, nouns))
     if isinstance(part.node, Scan):
         matrix: Prose = (", whose matrix ", Running(), " has ones on and below its diagonal, ")
         return ("by the rule of the running sum", *matrix, *_receive(part.edges, nouns))
+    assert isinstance(part.node, (Island, Reduce))
     subject, plural = _rules(part.node)
     verb = " give " if plural else " gives "
     partials: list[Prose] = [

@@ -10,7 +10,8 @@ from gategen.backends.printer import Printer
 from gategen.backends.render import render
 from gategen.backends.view import Markup, view
 from gategen.backends.walkthrough import Line
-from gategen.calculus.ir import Program
+from gategen.calculus.program import Program
+from gategen.language.arrangements import Arrangement
 from gategen.language.cell import Cell
 from gategen.language.text import number_text
 
@@ -38,8 +39,17 @@ class TextPrinter(Printer):
         return f"({text})" if "/" in text else text
 
     def symbol(self, meaning: str) -> str:
-        """The vector of ones, the identity, the matrix of the running sum."""
-        return {"ones": "1", "identity": "I", "running": "L"}[meaning]
+        """The vector of ones, the identity, the matrices of the running sum and of a selection."""
+        return {"ones": "1", "identity": "I", "running": "L", "selection": "E"}[meaning]
+
+    def matrix_product(self, left: Expr, right: Expr) -> tuple[int, str]:
+        """As in the language."""
+        return 2, f"{self.write(left, 5)} @ {self.write(right, 3)}"
+
+    def arrangement(self, node: Arrangement) -> tuple[int, str]:
+        """As in the language."""
+        level = 5 if node.row.form.startswith("{0}") else 0
+        return 5, node.row.form.format(*(self.write(argument, level) for argument in node.args))
 
     def parentheses(self, text: str) -> str:
         """Round ones."""
@@ -68,6 +78,14 @@ class TextPrinter(Printer):
     def transposed(self, text: str, plain: bool) -> str:
         """With a letter, as the language has no sign for it."""
         return f"{text}^T" if plain else f"({text})^T"
+
+    def kronecker(self, left: str, right: str) -> str:
+        """As NumPy calls it."""
+        return f"kron({left}, {right})"
+
+    def units(self, text: str, first: str, end: str) -> str:
+        """As in Python."""
+        return f"{text}[{first}:{end}]"
 
     def concatenation(self, parts: list[str]) -> str:
         """As in the language."""

@@ -24,26 +24,34 @@ from gategen.backends.formula import (
     Transposed,
     add_all,
 )
+from gategen.backends.matrices import arranged, slope, units
 from gategen.backends.naming import Columns, names_of, primal_shown
 from gategen.calculus.ir import (
+    Along,
+    Apply,
     Assign,
     Contract,
     Extreme,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
     Product,
-    Program,
     Reduce,
     Scan,
     Shift,
     SumRows,
+    Turn,
+    Unit,
     Value,
     flatten,
+    sources,
     writes,
 )
 from gategen.calculus.order import arrange
+from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 from gategen.language.notation import evaluate
 from gategen.language.reductions import REDUCTIONS
@@ -52,7 +60,7 @@ _CHAIN_LENGTH = 6
 """Factors up to which a product is written out instead of getting a name of its own."""
 
 
-Forward = Island | Contract | Reduce | Extreme | Scan
+Forward = Island | Contract | Reduce | Along
 """The nodes of a step that compute a value of their own."""
 
 
@@ -166,7 +174,8 @@ class Walkthrough:
     def _part(self, node: Forward, adjoint_nodes: list[Node]) -> Part:
         (target,) = writes(node)
         d_target = self.adjoint_of(target)
-        part = Part(node, target, d_target, Line(target.symbol, self._right(node)), ())
+        left = units(target, node.into, node.size) if isinstance(node, Move) else target.symbol
+        part = Part(node, target, d_target, Line(left, self._right(node)), ())
         if d_target is None:
             return part
         edges = [self._share(value, d_target) for value in self._sharing(node, d_target)]
@@ -210,6 +219,8 @@ class Walkthrough:
                 return REDUCTIONS["max" if node.largest else "min"](node.source.symbol)
             case Scan():
                 return REDUCTIONS["cumsum"](node.source.symbol)
+            case Move() | Outer() | Apply() | Turn() | Unit():
+                return arranged(node)
         products = [Chain(self._matrix(p), p.operand.symbol) for p in node.products]
         return add_all([*products, *(value.symbol for value in node.addends)])
 
@@ -246,6 +257,9 @@ class Walkthrough:
                 return Edge(primal, line, Running())
             case Reduce() | SumRows():
                 return self._summed_edge(node, back, d_target, primal, adds)
+            case Move() | Outer() | Apply() | Turn():
+                left = units(receiver, back.into, back.size) if isinstance(back, Move) else left
+                return Edge(primal, Line(left, arranged(back), adds), slope(node, back))
         raise AssertionError(f"{back} hands nothing on")
 
     def _row(self, partial: Expr) -> Expr:
@@ -315,8 +329,20 @@ def _names(values: dict[str, Value]) -> set[str]:
 
 def _receives(node: Forward, back: Node, primal: Value) -> bool:
     """Whether ``primal`` is read by ``node`` in the way that ``back`` differentiates."""
-    if isinstance(node, (Extreme, Scan)):
-        return primal == node.source and isinstance(back, Scan)
+    match node:
+        case Extreme() | Scan():
+            return primal == node.source and isinstance(back, Scan)
+        case Move():
+            return primal == node.source and isinstance(back, Move) and back.start == node.into
+        case Turn():
+            return primal == node.source and isinstance(back, Turn)
+        case Outer():
+            return isinstance(back, Apply) and primal == (node.right if back.transposed else node.left)
+        case Apply():
+            turned = isinstance(back, Apply) and back.transposed != node.transposed
+            return primal == (node.vector if turned else node.matrix) and (turned or isinstance(back, Outer))
+        case Unit():
+            return False
     if isinstance(node, (Island, Reduce)):
         expr = node.expr if isinstance(node, Reduce) else node.assigns[0].expr
         return primal.symbol in expr.free_symbols and not isinstance(back, (Contract, OuterRows, Scan))
@@ -332,8 +358,10 @@ def _hands_on(back: Node, d_target: Value, origin: int) -> bool:
             return found == origin and source == d_target
         case Contract(products=(product,), origin=found):
             return found == origin and product.operand == d_target
-        case Scan(source=source, origin=found):
-            return found == origin and source == d_target
+        case Scan(origin=found) | Move(origin=found) | Turn(origin=found):
+            return found == origin and back.source == d_target
+        case Outer(origin=found) | Apply(origin=found):
+            return found == origin and d_target in sources(back)
         case OuterRows(left=left, origin=found):
             return found == origin and left == d_target
         case Reduce(expr=expr, origin=found) | SumRows(expr=expr, origin=found):

@@ -7,7 +7,7 @@ flattened: that explodes exponentially with depth (Griewank & Walther 2008, chap
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import sympy
@@ -15,27 +15,30 @@ from sympy import Expr
 
 from gategen.calculus.invariants import check
 from gategen.calculus.ir import (
+    Apply,
     Assign,
-    Carry,
     Contract,
     Extreme,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
-    Past,
     Product,
-    Program,
     Reduce,
     Scan,
     Shift,
     SumRows,
+    Turn,
     Value,
     flatten,
+    sources,
     writes,
 )
 from gategen.calculus.lower import Lowering, identifier, without_dead_nodes
 from gategen.calculus.order import arrange, is_zero
+from gategen.calculus.program import Carry, Past, Program
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.notation import At, evaluate, symbols_in_order
@@ -77,9 +80,9 @@ def derive(cell: Cell) -> Program:
         sweep.visit(node)
     trainable = [lowering.values[v.name] for v in cell.parameters.values()]
     inputs = tuple(lowering.values[name] for name in cell.inputs)
-    sources = (*trainable, *inputs)
-    gradients = {v.name: sweep.adjoints[v.name] for v in sources if v.name in sweep.contributed}
-    bare = frozenset(e.left.signal for e in cell.roles.equations if e.bare)
+    leaves = (*trainable, *inputs)
+    gradients = {v.name: sweep.adjoints[v.name] for v in leaves if v.name in sweep.contributed}
+    bare = cell.roles.bare
     program = Program(
         name=cell.name,
         reverse=cell.reverse,
@@ -121,11 +124,9 @@ def _reads(node: Node, by_name: dict[str, Value]) -> list[Value]:
             return [by_name[s.name] for a in node.assigns for s in symbols_in_order(a.expr)]
         case Contract():
             return [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
-        case Reduce():
+        case Reduce() | SumRows():
             return [by_name[symbol.name] for symbol in symbols_in_order(node.expr)]
-        case Extreme() | Scan() | Shift():
-            return [node.source]
-    raise AssertionError(f"{node} is not a forward node")
+    return sources(node)
 
 
 def _is_parameter(value: Value) -> bool:
@@ -194,13 +195,43 @@ class _Sweep:
             case Reduce():
                 self._visit_units(node, node.shape, d_target)
             case Scan():
-                back = Scan(self.adjoint_of(node.source), d_target, not node.back, node.origin)
-                self._add(back, node.source)
+                turned = Scan(self.adjoint_of(node.source), d_target, not node.back, node.origin)
+                self._add(turned, node.source)
             case Contract():
                 self._visit_contract(node, d_target)
+            case Move() | Outer() | Apply() | Turn():
+                for value, back in self._handed_back(node, d_target):
+                    self._add(back, value)
             case Shift():
                 d_source = self.adjoint_of(node.source)
                 self._add(Shift(d_source, d_target, -node.offset, node.origin), node.source)
+
+    def _handed_back(
+        self, node: Move | Outer | Apply | Turn, d_target: Value
+    ) -> Iterator[tuple[Value, Node]]:
+        """The adjoints of sums and products of units: such sums and products."""
+        origin = node.origin
+        for value in dict.fromkeys(sources(node)):
+            if value.name in self.fixed:
+                continue
+            d_value = self.adjoint_of(value)
+            match node:
+                case Move():
+                    yield value, Move(d_value, d_target, node.size, node.start, node.into, origin)
+                case Turn():
+                    yield value, Turn(d_value, d_target, origin)
+                case Outer():
+                    if value == node.left:
+                        yield value, Apply(d_value, d_target, node.right, node.shape, False, origin)
+                    if value == node.right:
+                        yield value, Apply(d_value, d_target, node.left, node.shape, True, origin)
+                case Apply():
+                    if value == node.matrix:
+                        left, right = (node.vector, d_target) if node.transposed else (d_target, node.vector)
+                        yield value, Outer(d_value, left, right, node.shape, origin)
+                    if value == node.vector:
+                        back = not node.transposed
+                        yield value, Apply(d_value, node.matrix, d_target, node.shape, back, origin)
 
     def _visit_units(self, assign: Assign | Reduce, shape: Shape, d_target: Value) -> None:
         """Hand an adjoint on to what the units of ``shape`` read."""

@@ -14,13 +14,13 @@ from gategen.calculus.ir import (
     Island,
     Kind,
     Node,
-    Program,
     Reduce,
     SumRows,
     Value,
     flatten,
     writes,
 )
+from gategen.calculus.program import Program
 from gategen.language.functions import ElementWise
 from gategen.language.notation import substitute
 from gategen.language.shapes import Shape

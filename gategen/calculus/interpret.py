@@ -15,21 +15,26 @@ import numpy as np
 
 from gategen.calculus.evaluation import Array, Lines, compiled
 from gategen.calculus.ir import (
+    Apply,
     Assign,
     Block,
-    Carry,
     Contract,
     Extreme,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
     Reduce,
     Scan,
     Shift,
     SumRows,
+    Turn,
+    Unit,
     Value,
 )
+from gategen.calculus.program import Carry
 from gategen.calculus.schedule import Phases, Schedule
 
 Arrays = Mapping[str, Array]
@@ -289,12 +294,45 @@ class _Machine:
                     source = source[..., ::-1]
                 sums = np.cumsum(source, -1)
                 self.contribute(node.target, sums[..., ::-1] if node.back else sums, index)
+            case Move():
+                size, into, start = (w.evaluate(self.sizes) for w in (node.size, node.into, node.start))
+                moved = np.zeros_like(self.read(node.target, index))
+                taken = self._flat(node.source, index)[..., start : start + size]
+                self._flat(node.target, index, moved)[..., into : into + size] = taken
+                self.contribute(node.target, moved, index)
+            case Outer() | Apply():
+                self._matrix(node, index)
+            case Turn():
+                self.contribute(node.target, self.read(node.source, index).T, index)
+            case Unit():
+                self.contribute(node.target, np.eye(node.target.shape[0].evaluate(self.sizes)), index)
             case Shift():
                 self._shift(node)
             case OuterRows():
                 left, right = (self._inside(self.read(v, index), index) for v in (node.left, node.right))
                 gradient = self.arrays.setdefault(node.target.name, self.zeros(node.target))
                 _columns(gradient, node.block, self.sizes)[...] += left.T @ right
+
+    def _flat(self, value: Value, index: Index, array: Array | None = None) -> Array:
+        """The units of each row in one axis; a matrix of parameters has no other rows."""
+        array = self.read(value, index) if array is None else array
+        return array.reshape(-1) if value.timeless else array
+
+    def _matrix(self, node: Outer | Apply, index: Index) -> None:
+        rows, columns = (width.evaluate(self.sizes) for width in node.shape)
+        ones = np.ones(1)
+        if isinstance(node, Outer):
+            left = ones if node.left is None else self._flat(node.left, index)
+            right = ones if node.right is None else self._flat(node.right, index)
+            value = left[..., :, None] * right[..., None, :] * np.ones((rows, columns))
+        else:
+            flat = self._flat(node.matrix, index)
+            matrix = flat.reshape(*flat.shape[:-1], rows, columns)
+            vector = ones if node.vector is None else self._flat(node.vector, index)
+            axis = -2 if node.transposed else -1
+            value = (matrix * (vector[..., :, None] if node.transposed else vector[..., None, :])).sum(axis)
+        shape = self.read(node.target, index).shape
+        self.contribute(node.target, value.reshape(shape), index)
 
     def _scalar(self, node: Assign | Reduce | SumRows, index: Index) -> None:
         known = self.plan.program.values

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gategen.calculus.ir import Island, Node, Program, Value, flatten, writes
+from gategen.calculus.ir import Island, Node, Value, flatten, writes
+from gategen.calculus.program import Program
 
 
 class MalformedProgram(AssertionError):

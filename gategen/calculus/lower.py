@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sympy import Add, Expr
 
+from gategen.calculus.arrange import applied, arranged, concatenated, elements, flat
 from gategen.calculus.ir import (
     Assign,
     Block,
@@ -21,7 +22,7 @@ from gategen.calculus.ir import (
 )
 from gategen.calculus.order import arrange
 from gategen.calculus.reduce import into, reduced
-from gategen.errors import ShapeError
+from gategen.language.arrangements import Arrangement
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
 from gategen.language.notation import (
@@ -61,6 +62,7 @@ class Lowering:
         step: Nodes of one step.
         pasts: The past value of each state.
         derived: Functions of parameters only, computed once.
+        kept: Values of our own that several arrangements read.
     """
 
     cell: Cell
@@ -69,14 +71,16 @@ class Lowering:
     step: list[Node] = field(default_factory=list)
     pasts: dict[str, Value] = field(default_factory=dict)
     derived: dict[Expr, Value] = field(default_factory=dict)
+    kept: dict[Expr, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        bare = {equation.left.signal for equation in self.cell.roles.equations if equation.bare}
+        bare = self.cell.roles.bare
         self._taken = {identifier(name) for name in self.cell.variables} | set(self.cell.widths)
         for name, variable in self.cell.variables.items():
             timed = variable.role in (Role.INPUT, Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
             shown = f"{name}[t]" if timed and name not in bare else name
-            self.values[name] = Value(identifier(name), variable.shape, _KINDS[variable.role], shown)
+            shape = flat(variable.shape) if timed else variable.shape
+            self.values[name] = Value(identifier(name), shape, _KINDS[variable.role], shown)
         for index, equation in enumerate(self.cell.roles.equations):
             self._lower_equation(index, equation)
 
@@ -105,11 +109,8 @@ class Lowering:
 
     def _lower_equation(self, index: int, equation: Eq) -> None:
         target = self.values[equation.left.signal]
-        if len(target.shape) == 2 and target.kind is not Kind.DERIVED:
-            raise ShapeError(
-                f"{target.name} is a matrix; matrix values are not supported yet", equation.position()
-            )
-        _Equation(self, index, target).lower(equation.right)
+        extent = self.cell.variables[equation.left.signal].shape
+        _Equation(self, index, target, extent, self.kept).lower(equation.right)
 
     def at(self, symbol: At) -> Value:
         """The value behind a signal read; makes past states and shifted inputs at the first read."""
@@ -143,9 +144,14 @@ class _Equation:
     lowering: Lowering
     index: int
     target: Value
+    extent: Shape
+    kept: dict[Expr, Value]
 
     def lower(self, right: Expr) -> None:
         nodes = self.sink(self.target)
+        if isinstance(right, Concat) and len(self.target.shape) == 1:
+            concatenated(self, right, self.target)
+            return
         plain = self._split_sum(right)
         if plain is not None and not plain.rest and plain.products:
             nodes.append(self._contract(self.target, plain))
@@ -153,8 +159,9 @@ class _Equation:
         if isinstance(right, ElementWise) and right.row.arity == 1 and right.args[0].args:
             lowered = right.func(self._pre_activation(right.args[0]).symbol)
         else:
-            before, lowered = len(nodes), self._lowered(right)
-            if isinstance(right, Reduction) and nodes[before:] and lowered == writes(nodes[-1])[0].symbol:
+            before, lowered = len(nodes), self.lowered(right)
+            whole = isinstance(right, (Reduction, Arrangement, MatVec))
+            if whole and nodes[before:] and lowered == writes(nodes[-1])[0].symbol:
                 nodes[-1] = into(self.target, nodes[-1])
                 return
         nodes.append(Island((Assign(self.target, lowered, self.index),)))
@@ -167,7 +174,7 @@ class _Equation:
         plain = self._split_sum(argument)
         if plain is not None and plain.products and not plain.rest:
             return self._product_value(plain, "a")
-        expr = self._lowered(argument)
+        expr = self.lowered(argument)
         return self.value_of(expr, "a")
 
     def value_of(self, expr: Expr, prefix: str) -> Value:
@@ -184,8 +191,16 @@ class _Equation:
 
     def made(self, prefix: str, shape: Shape, expr: Expr) -> Value:
         """A value of our own, computed from ``expr``; it has time if that has."""
-        kind = Kind.DERIVED if self._timeless(expr) else Kind.LOCAL
+        return self.own(prefix, shape, self._timeless(expr))
+
+    def own(self, prefix: str, shape: Shape, timeless: bool) -> Value:
+        """A value of our own."""
+        kind = Kind.DERIVED if timeless else Kind.LOCAL
         return self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
+
+    def natural(self, name: str) -> Shape:
+        """The shape that an author sees."""
+        return self.lowering.variable(name).shape
 
     def _original(self, name: str) -> str:
         return next(key for key, value in self.lowering.values.items() if value.name == name)
@@ -201,22 +216,30 @@ class _Equation:
         """The shape of a lowered expression."""
         return max((value.shape for value in self._values(expr)), key=len, default=())
 
-    def _lowered(self, node: Expr) -> Expr:
+    def lowered(self, node: Expr) -> Expr:
+        """The scalar form of an expression; nodes for what it needs come before."""
         if isinstance(node, At):
-            return self.lowering.at(node).symbol
+            return elements(self, self.lowering.at(node))
         if isinstance(node, Parameter):
-            return self.lowering.values[node.name].symbol
+            return elements(self, self.lowering.values[node.name])
         plain = self._split_sum(node)
         if plain is not None and plain.products:
             value = self._product_value(plain, "m")
             if not plain.rest:
                 return value.symbol
-            return Add(value.symbol, *[self._lowered(term) for term in plain.rest], evaluate=False)
-        if isinstance(node, Reduction):
-            return reduced(self, node.row, [self._lowered(argument) for argument in node.args])
+            return Add(value.symbol, *[self.lowered(term) for term in plain.rest], evaluate=False)
+        match node:
+            case Reduction():
+                return reduced(self, node.row, [self.lowered(argument) for argument in node.args])
+            case Arrangement():
+                return arranged(self, node)
+            case MatVec():
+                return applied(self, node)
+            case Concat():
+                return concatenated(self, node)
         if not node.args:
             return node
-        lowered = rebuild(node, [self._lowered(argument) for argument in node.args])
+        lowered = rebuild(node, [self.lowered(argument) for argument in node.args])
         if isinstance(node, ElementWise) and node.row.arity == 1 and node.free_symbols:
             return self._computed_once(lowered)
         return lowered
@@ -237,19 +260,28 @@ class _Equation:
 
     def _split_sum(self, node: Expr) -> _Sum | None:
         """A sum with matrix products, or one matrix product, in its parts; None for anything else."""
-        if isinstance(node, MatVec):
+        if self._is_weighted(node):
             return _Sum([node], [], [])
         if not isinstance(node, Add):
             return None
         found = _Sum([], [], [])
         for term in _terms(node):
-            if isinstance(term, MatVec):
+            if self._is_weighted(term):
                 found.products.append(term)
             elif isinstance(term, (Parameter, At)) and self._is_addend(term):
                 found.addends.append(term)
             else:
                 found.rest.append(term)
         return found
+
+    def _is_weighted(self, node: Expr) -> bool:
+        """Whether an expression is the product of a weight and a vector."""
+        if not isinstance(node, MatVec):
+            return False
+        weight = node.args[0]
+        name = weight.signal if isinstance(weight, At) else weight.name
+        role = self.lowering.variable(name).role
+        return len(self.natural(name)) == 2 and role in (Role.PARAMETER, Role.FROZEN, Role.DERIVED)
 
     def _is_addend(self, term: Expr) -> bool:
         name = term.signal if isinstance(term, At) else term.name
@@ -293,11 +325,11 @@ class _Equation:
         name = factor.signal if isinstance(factor, At) else factor.name
         weight = self.lowering.values[name]
         if not isinstance(operand, Concat):
-            return [(weight, self.value_of(self._lowered(operand), "v"), None)]
+            return [(weight, self.value_of(self.lowered(operand), "v"), None)]
         start = Width()
         parts: list[Operand] = []
         for part in operand.args:
-            value = self.value_of(self._lowered(part), "v")
+            value = self.value_of(self.lowered(part), "v")
             parts.append((weight, value, Block(start, value.width)))
             start = start + value.width
         return parts

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gategen.calculus.interpret import Arrays, BackwardRun, ForwardRun, backward, forward
-from gategen.calculus.ir import Kind, Program, Value
+from gategen.calculus.ir import Kind, Value
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Schedule
 from gategen.language.cell import Cell
 from gategen.language.notation import At, Eq, symbols_in_order

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 from sympy import Add, Expr, Mul, Pow, Symbol
 
-from gategen.calculus.ir import Contract, Island, Node, Program, Reduce, SumRows, flatten, writes
+from gategen.calculus.ir import (
+    Apply,
+    Contract,
+    Island,
+    Move,
+    Node,
+    Outer,
+    Reduce,
+    SumRows,
+    flatten,
+    sources,
+    writes,
+)
+from gategen.calculus.program import Program
 from gategen.language.functions import ElementWise
 
 
@@ -45,6 +58,8 @@ def recurrence(program: Program) -> Recurrence:
         if not carried:
             continue
         deep = max(depth[name] for name in carried)
+        if isinstance(node, Apply):
+            deep += node.vector is not None
         if isinstance(node, Contract):
             deep = max(depth.get(value.name, 0) for value in node.addends) if node.addends else 0
             deep = max(
@@ -72,6 +87,8 @@ def _degree(node: Node, target: str, degree: Mapping[str, int]) -> int:
     if isinstance(node, Contract):
         weighted = (degree.get(p.operand.name, 0) + degree.get(p.weight.name, 0) for p in node.products)
         return min(2, max(*weighted, *(degree.get(v.name, 0) for v in node.addends), 0))
+    if isinstance(node, (Outer, Apply, Move)):
+        return min(2, sum(degree.get(value.name, 0) for value in sources(node)))
     return 2
 
 

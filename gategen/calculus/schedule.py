@@ -15,22 +15,23 @@ from gategen.calculus.derive import phases
 from gategen.calculus.fuse import Named, fuse_nodes
 from gategen.calculus.invariants import check
 from gategen.calculus.ir import (
+    Along,
     Assign,
     Contract,
-    Extreme,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
-    Program,
     Reduce,
-    Scan,
     Shift,
     SumRows,
     Value,
     flatten,
     writes,
 )
+from gategen.calculus.program import Program
 from gategen.language.functions import ElementWise
 
 
@@ -165,7 +166,7 @@ def _hoisted(
     needed = {value.name for node in before for value in program.reads(node)}
     first: list[Node] = []
     for node in reversed(rest):
-        if isinstance(node, (Island, Reduce, Extreme, Scan)) and any(v.name in needed for v in writes(node)):
+        if isinstance(node, (Island, Reduce, Along)) and any(v.name in needed for v in writes(node)):
             needed.update(value.name for value in program.reads(node))
             first.append(node)
     kept = [node for node in rest if not any(node is other for other in first)]
@@ -241,7 +242,11 @@ def defer(plan: Schedule) -> Schedule:
 def keep(plan: Schedule) -> Schedule:
     """The tape keeps what the adjoint reads and what is dearer to recompute than to store."""
     program = plan.program
-    made = {v.name: node for node in flatten(program.step) for v in writes(node) if not v.timeless}
+    made: dict[str, list[Node]] = {}
+    step = list(flatten(program.step))
+    for node in step:
+        for value in writes(node):
+            made.setdefault(value.name, []).append(node)
     state_of = {name: carry.state for name, (carry, _) in program.pasts.items()}
     own = {v.name for node in plan.backward.nodes for v in writes(node)}
     wide = _names_read(program, (*plan.backward.before, *plan.backward.after))
@@ -260,15 +265,16 @@ def keep(plan: Schedule) -> Schedule:
         if value.kind is Kind.PAST:
             kept[state_of[name].name] = state_of[name]
         elif value.kind is Kind.SHIFTED:
-            shifts[name] = made[name]
-        elif value.kind is Kind.LOCAL and name not in wide and _is_cheap(made.get(name)):
-            again.append(made[name])
-            pending += [read.name for read in program.reads(made[name])]
+            (shifts[name],) = made[name]
+        elif value.kind is Kind.LOCAL and name not in wide and all(map(_is_cheap, made[name])):
+            again += made[name]
+            pending += [read.name for node in made[name] for read in program.reads(node)]
             notes.append(Choice(f"recompute {name}", "always", "cheaper than a store and a load"))
         else:
             kept[name] = value
     order = list(program.values)
-    again.sort(key=lambda node: order.index(writes(node)[0].name))
+    place = {id(node): index for index, node in enumerate(step)}
+    again.sort(key=lambda node: place[id(node)])
     tape = tuple(Slot(kept[name]) for name in sorted(kept, key=order.index))
     backward = Phases(
         (*(shifts[name] for name in sorted(shifts)), *plan.backward.before),
@@ -285,8 +291,10 @@ def _names_read(program: Program, nodes: Iterable[Node]) -> set[str]:
     return {value.name for node in nodes for value in program.reads(node)}
 
 
-def _is_cheap(node: Node | None) -> bool:
+def _is_cheap(node: Node) -> bool:
     """Whether recomputing a value takes additions and multiplications only."""
+    if isinstance(node, (Move, Outer)):
+        return True
     if not isinstance(node, Island) or not isinstance(node.assigns[0], Assign):
         return False
     return not any(_is_dear(part) for part in _parts(node.assigns[0].expr))

@@ -11,7 +11,19 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gategen.calculus.fuse import fuse_nodes
-from gategen.calculus.ir import Assign, Contract, Island, Kind, Node, OuterRows, Program, Value, writes
+from gategen.calculus.ir import (
+    Assign,
+    Contract,
+    Island,
+    Kind,
+    Node,
+    Reduce,
+    SumRows,
+    Value,
+    sources,
+    writes,
+)
+from gategen.calculus.program import Program
 from gategen.calculus.schedule import Phases, Schedule
 from gategen.language.notation import symbols_in_order
 
@@ -140,9 +152,9 @@ def _names_read(node: Node) -> list[str]:
             return [s.name for assign in node.assigns for s in symbols_in_order(assign.expr)]
         case Contract():
             return [*(v.name for v in node.addends), *(p.operand.name for p in node.products)]
-        case OuterRows():
-            return [node.left.name, node.right.name]
-    return [node.source.name] if hasattr(node, "source") else []
+        case Reduce() | SumRows():
+            return [symbol.name for symbol in symbols_in_order(node.expr)]
+    return [value.name for value in sources(node)]
 
 
 def _positions(nodes: Sequence[Node], name: str, reading: bool) -> list[tuple[int, int]]:

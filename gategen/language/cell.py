@@ -9,8 +9,8 @@ from functools import cached_property
 from gategen.errors import CellSyntaxError, RoleError, UnknownName, nearest
 from gategen.language.inference import infer_shapes
 from gategen.language.names import PLAIN, fault, key_of, speaks_for_itself
-from gategen.language.notation import Eq, Parameter, evaluate, symbols_in_order
-from gategen.language.roles import Declaration, Role, Roles, find_roles, multiplied
+from gategen.language.notation import At, Eq, Parameter, evaluate, symbols_in_order
+from gategen.language.roles import CLOCK, Declaration, Role, Roles, find_roles, multiplied
 from gategen.language.shapes import Shape
 from gategen.language.text import cell_text
 
@@ -75,7 +75,8 @@ class Cell:
         for equation in self.equations:
             for symbol in symbols_in_order(equation.right):
                 name = symbol.name if isinstance(symbol, Parameter) else symbol.signal
-                named.append((key_of(name) or name, equation.position(symbol)))
+                if symbol != At(CLOCK):
+                    named.append((key_of(name) or name, equation.position(symbol)))
         for declaration in self.declarations:
             brackets = [name for width in declaration.dims or () for name in width.names]
             named += [(name, declaration.where) for name in (declaration.name, *brackets)]

@@ -11,12 +11,13 @@ from typing import Any
 from sympy import Add, Expr, Float, Integer, Mul, Pow, Rational
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
+from gategen.language.arrangements import ARRANGEMENTS
 from gategen.language.fixed import Fixed
 from gategen.language.functions import ALIASES, FUNCTIONS, ElementWise
-from gategen.language.names import LATER, PLAIN, RESERVED, fault, speaks_for_itself
+from gategen.language.names import CALLED, LATER, PLAIN, RESERVED, fault, speaks_for_itself
 from gategen.language.notation import At, Concat, MatVec, Parameter
 from gategen.language.reductions import REDUCTIONS, Reduction
-from gategen.language.source import MAX_POWER, Source, is_time
+from gategen.language.source import MAX_NUMBER, MAX_POWER, Source, is_time
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Gt: "greater",
@@ -58,11 +59,7 @@ class Names:
         """The known name nearest to ``name``, as it would be written."""
         timed = self.timed | (self.read - self.bare)
         known = timed | self.bare | set(self.declared) | self.matrices | self.sizes
-        called = {
-            *ALIASES,
-            *REDUCTIONS,
-            *(key for key, function in FUNCTIONS.items() if not function.row.infix),
-        }
+        called = CALLED - {key for key, function in FUNCTIONS.items() if function.row.infix}
         found = nearest(name, called if functions else known)
         return f"{found}[t]" if found in timed and not functions else found
 
@@ -123,13 +120,13 @@ class ExpressionReader:
     def _read_Name(self, node: ast.Name) -> Expr:
         name, names = node.id, self.names
         if name == "t":
-            self.source.fail(node, "the step number t is not supported as a value yet", "t inside brackets")
+            return At("t")
         if name in RESERVED:
             self.source.fail(node, f"{name} is a function", f"{name}(...)")
         self.check_name(node, name)
         if name in self.loop:
             return Integer(self.loop[name])
-        if name in names.bare:
+        if name in names.bare or names.declared.get(name) == "sequence":
             return At(name)
         if name in names.timed:
             self.source.fail(node, f"{name} is assigned as {name}[t]", f"{name}[t]", kind=RoleError)
@@ -149,6 +146,13 @@ class ExpressionReader:
         )
 
     def _read_Subscript(self, node: ast.Subscript) -> Expr:
+        match node:
+            case ast.Subscript(slice=ast.Tuple(elts=[ast.Slice(None, None, None), ast.Constant(None)])):
+                return ARRANGEMENTS["column"](self.read(node.value))
+            case ast.Subscript(slice=ast.Tuple(elts=[ast.Constant(None), ast.Slice(None, None, None)])):
+                return ARRANGEMENTS["row"](self.read(node.value))
+            case ast.Subscript(value=ast.Call(func=ast.Name(id="split"), args=[value, parts], keywords=[])):
+                return self._part(value, parts, node.slice)
         if not isinstance(node.value, ast.Name):
             self.source.fail(node, f"cannot index '{self.source.written(node.value)}'", "name[t]")
         name, names = node.value.id, self.names
@@ -162,7 +166,8 @@ class ExpressionReader:
         if name in names.read:
             self.source.fail(node, f"{name} is read as {name}[t] elsewhere", f"{name}[t]", kind=RoleError)
         if isinstance(node.slice, (ast.Slice, ast.Tuple)):
-            self.source.fail(node, "slices are not supported yet", f"{name}[0] for a parameter with a key")
+            hint = f"{name}[0] for a parameter with a key, {name}[:, None] for a column"
+            self.source.fail(node, "slices are not supported yet", hint)
         if names.declared.get(name) in ("constant", "scalar"):
             kind = names.declared[name]
             self.source.fail(node, f"{name} is declared as {kind} and has no elements", name, kind=RoleError)
@@ -170,6 +175,20 @@ class ExpressionReader:
         if index < 0:
             self.source.fail(node.slice, f"the index {index} is negative", f"{name}[0]")
         return Parameter(f"{name}[{index}]")
+
+    def _part(self, value: ast.expr, parts: ast.expr, which: ast.expr) -> Expr:
+        count = self._count(parts, "a number of parts")
+        index = self.fixed.integer(which, "an index")
+        if not 0 <= index < count:
+            problem = f"there is no part {index} of {count}"
+            self.source.fail(which, problem, f"0 to {count - 1}")
+        return ARRANGEMENTS["split"](self.read(value), index, count)
+
+    def _count(self, node: ast.expr, what: str) -> int:
+        count = self.fixed.integer(node, what)
+        if not 1 <= count <= MAX_NUMBER:
+            self.source.fail(node, f"{what} is {count}", f"1 to {MAX_NUMBER}")
+        return count
 
     def _offset(self, node: ast.Subscript, name: str) -> int:
         """The k of ``name[t + k]``, checked against what is known about ``name``."""
@@ -241,7 +260,8 @@ class ExpressionReader:
         if isinstance(node.left, ast.Call):
             self.read(node.left)
         if isinstance(node.left, ast.BinOp) and isinstance(node.left.op, ast.MatMult):
-            self.source.fail(node.left, f"'{written}' is a vector and stands left of @", "A @ (B @ v)")
+            hint = "A @ (B @ v), or a name for a vector left of a matrix"
+            self.source.fail(node.left, f"'{written}' is a vector and stands left of @", hint)
         match node.left:
             case ast.Name():
                 weight = self._read_Name(node.left)
@@ -251,14 +271,14 @@ class ExpressionReader:
                 factor, operand = (self.source.written(part) for part in (node.left.left, node.right))
                 hint = f"{factor} * ({name} @ {operand})"
                 self.source.fail(node.left, f"'{written}' stands left of @", hint)
+            case ast.Call():
+                hint = f"a name for it: A = {written}, then A @ v"
+                self.source.fail(node.left, f"'{written}' stands left of @", hint)
             case _:
                 self.source.fail(node.left, f"'{written}' stands left of @", "the name of a weight matrix")
         self.weights.setdefault(weight, self.source.position(node.left))
         if not isinstance(weight, (Parameter, At)):
             self.source.fail(node.left, f"'{written}' is a number and stands left of @", "a weight matrix")
-        if isinstance(weight, At) and self.names.bare.isdisjoint({weight.signal}):
-            problem = f"'{written}' is a vector and stands left of @"
-            self.source.fail(node.left, problem, "a weight matrix, or * for a product")
         parts = _parts(node.right)
         operand = self.read(node.right) if parts is None else self._concatenation(node.right, parts)
         return MatVec(weight, operand)
@@ -275,9 +295,7 @@ class ExpressionReader:
         return made
 
     def _read_List(self, node: ast.expr) -> Expr:
-        return self.source.fail(
-            node, "a concatenation outside of a matrix product is not supported yet", "W @ [a, b]"
-        )
+        return self._concatenation(node, _parts(node) or [])
 
     def _read_Call(self, node: ast.Call) -> Expr:
         written = self.source.written(node.func)
@@ -289,7 +307,9 @@ class ExpressionReader:
             return self._read_List(node)
         if name in LATER:
             self.source.fail(node.func, f"{name} is not supported yet")
-        if name not in {*FUNCTIONS, *ALIASES, *REDUCTIONS}:
+        if name in ARRANGEMENTS or (name == "sum" and len(node.args) == 2):
+            return self._arrangement(node, name)
+        if name not in CALLED:
             known = self.names.timed | self.names.read
             hint = f"{name}[t]" if name in known else ""
             near = "" if hint else self.names.nearest(name, functions=True)
@@ -307,6 +327,26 @@ class ExpressionReader:
         if name == "where":
             return function(self._condition(node.args[0]), *[self.read(a) for a in node.args[1:]])
         return function(*[self.read(argument) for argument in node.args])
+
+    def _arrangement(self, node: ast.Call, name: str) -> Expr:
+        row = ARRANGEMENTS["along" if name == "sum" else name].row
+        count = len(row.ranks) + min(row.numbers, 1)
+        if node.keywords or len(node.args) != count:
+            plural = "s" if count > 1 else ""
+            self.source.fail(node, f"{name} takes {count} argument{plural}", row.example)
+        operands = [self.read(argument) for argument in node.args[: len(row.ranks)]]
+        match name:
+            case "split":
+                hint = "as many names on the left, or split(...)[0]"
+                self.source.fail(node, "split gives several values", hint)
+            case "sum":
+                axis = self.fixed.integer(node.args[1], "an axis")
+                if axis not in (0, 1):
+                    self.source.fail(node.args[1], f"a matrix has no axis {axis}", "0 or 1")
+                return ARRANGEMENTS["along"](*operands, axis)
+            case "repeat":
+                return ARRANGEMENTS["repeat"](*operands, self._count(node.args[1], "a number of times"))
+        return ARRANGEMENTS[name](*operands)
 
     def _condition(self, node: ast.expr) -> Expr:
         if (

@@ -1,4 +1,4 @@
-"""Ranks and widths of all names, found together from the equations (design, section 1)."""
+"""Shapes of all names: widths found from the equations, after the ranks (design, section 1)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from sympy import Expr
 
 from gategen.errors import LimitError, Position, ShapeError
-from gategen.language.notation import At, Concat, Eq, MatVec, Parameter, symbols_in_order
+from gategen.language.arrangements import Arrangement
+from gategen.language.notation import At, Concat, Eq, MatVec, Parameter
+from gategen.language.ranks import KINDS, Ranks, quoted
 from gategen.language.reductions import Reduction
 from gategen.language.roles import Declaration, Role, Roles
 from gategen.language.shapes import Shape, Width, WidthSolver
-from gategen.language.text import expression_text
 
-_KINDS = ("scalar", "vector", "matrix")
 _LARGEST = 10**9
 
 
@@ -34,83 +34,15 @@ class _Inference:
     def __init__(self, roles: Roles, declarations: Mapping[str, Declaration]) -> None:
         self.roles = roles
         self.declarations = declarations
-        self.bare = frozenset(e.left.signal for e in roles.equations if e.bare)
+        self.bare = roles.bare
+        self.fresh = 0
         for declaration in declarations.values():
             _check_dims(declaration)
-        self.ranks = self._find_ranks()
+        self.ranks = Ranks(roles, declarations).found
         brackets = {n for d in declarations.values() for dim in d.dims or () for n in dim.names}
         order = [f"?{name}.{axis}" for name in self._naming_order() for axis in range(self.ranks[name])]
         self.solver = WidthSolver(rigid=brackets, order=order)
         self.shapes: dict[str, Shape] = {name: self._unknown(name) for name in roles.of}
-
-    def _declared_rank(self, name: str) -> int | None:
-        declaration = self.declarations.get(name)
-        if declaration is None:
-            return {Role.CONSTANT: 0, Role.SIZE: 0}.get(self.roles.of.get(name, Role.INPUT))
-        if declaration.kind in ("constant", "scalar") or declaration.dims == (Width((), 1),):
-            return 0
-        if declaration.kind == "weight":
-            return 2
-        if declaration.kind == "vector":
-            return 1
-        return None if declaration.dims is None else len(declaration.dims)
-
-    def _find_ranks(self) -> dict[str, int]:
-        """The least rank that every equation allows; ranks only grow, so the work ends."""
-        equations = self.roles.equations
-        matrices = self.matrices = {node.args[0] for e in equations for node in _products(e.right)}
-        assigned = {equation.left.signal for equation in equations}
-        ranks: dict[str, int] = {}
-        for name in self.roles.of:
-            declared = self._declared_rank(name)
-            if declared is None:
-                is_matrix = Parameter(name) in matrices or At(name) in matrices
-                declared = 2 if is_matrix else 0 if name in assigned else 1
-            ranks[name] = declared
-        readers: dict[str, list[Eq]] = {name: [] for name in ranks}
-        for equation in equations:
-            involved = [equation.left, *symbols_in_order(equation.right)]
-            for name in dict.fromkeys(map(_name_of, involved)):
-                readers[name].append(equation)
-        waiting = list(equations)[::-1]
-        while waiting:
-            for name in self._raise_ranks(waiting.pop(), ranks):
-                waiting += readers[name]
-        return ranks
-
-    def _raise_ranks(self, equation: Eq, ranks: dict[str, int]) -> list[str]:
-        """Raise the ranks that one equation asks for; the names whose rank changed."""
-        name = equation.left.signal
-        self._check_matrices(equation, ranks)
-        wanted = {name: max(ranks[name], _rank(equation.right, ranks))}
-        if wanted[name] == 2:
-            for symbol in _element_wise_symbols(equation.right):
-                derived = isinstance(symbol, At) and self.roles.of[symbol.signal] is Role.DERIVED
-                if derived or (isinstance(symbol, Parameter) and self._declared_rank(symbol.name) is None):
-                    wanted[_name_of(symbol)] = 2
-        changed = [key for key, rank in wanted.items() if ranks[key] != rank]
-        ranks.update(wanted)
-        return changed
-
-    def _check_matrices(self, equation: Eq, ranks: Mapping[str, int]) -> None:
-        """Raise `ShapeError` where a value of a step would have to be a matrix."""
-        for product in _products(equation.right):
-            weight = product.args[0]
-            if isinstance(weight, At) and self.roles.of[weight.signal] is not Role.DERIVED:
-                problem = f"{self._quoted(weight, equation)} is computed per step and stands left of @"
-                expected = "a weight, or a matrix computed from parameters only"
-                raise ShapeError(problem, equation.position(("@", weight)), expected)
-        if self.roles.of[equation.left.signal] is Role.DERIVED:
-            return
-        for symbol in _element_wise_symbols(equation.right):
-            if ranks[_name_of(symbol)] == 2:
-                why = "is computed as a matrix"
-                if self._declared_rank(_name_of(symbol)) == 2:
-                    why = "is declared as a matrix"
-                elif symbol in self.matrices:
-                    why = "is a matrix: it stands left of @ elsewhere"
-                problem = f"{self._quoted(symbol, equation)} {why}; here it is combined element by element"
-                raise ShapeError(problem, equation.position(symbol), "a vector here, or a matrix left of @")
 
     def _unknown(self, name: str) -> Shape:
         rank = self.ranks[name]
@@ -120,7 +52,7 @@ class _Inference:
         if declaration is not None and declaration.dims is not None and rank:
             count = f"{len(declaration.dims)} width{'s' if len(declaration.dims) > 1 else ''}"
             raise ShapeError(
-                f"{name} is declared with {count} but used as a {_KINDS[rank]}",
+                f"{name} is declared with {count} but used as a {KINDS[rank]}",
                 declaration.where,
                 "one width in brackets" if rank == 1 else "two widths in brackets",
             )
@@ -135,7 +67,7 @@ class _Inference:
         wanted = self.shapes[name]
         if len(found) != len(wanted):
             raise ShapeError(
-                f"{name} is used as a {_KINDS[len(wanted)]}, but its equation gives a {_KINDS[len(found)]}",
+                f"{name} is used as a {KINDS[len(wanted)]}, but its equation gives a {KINDS[len(found)]}",
                 equation.position(),
             )
         self._join(equation, (equation.left, wanted), (equation.right, found), equation.position())
@@ -165,6 +97,8 @@ class _Inference:
             return self._product(node, equation)
         if isinstance(node, Concat):
             return (self._concatenation(node, equation),)
+        if isinstance(node, Arrangement):
+            return self._arranged(node, equation)
         joined = self._joined(node, equation)
         return self._reduced(node, joined, equation) if isinstance(node, Reduction) else joined
 
@@ -178,10 +112,10 @@ class _Inference:
                 where = equation.position(argument)
                 if len(found) != len(joined):
                     raise ShapeError(
-                        f"{self._quoted(owner, equation)} is a {_KINDS[len(joined)]}, "
-                        f"{self._quoted(argument, equation)} is a {_KINDS[len(found)]}",
+                        f"{self._quoted(owner, equation)} is a {KINDS[len(joined)]}, "
+                        f"{self._quoted(argument, equation)} is a {KINDS[len(found)]}",
                         where,
-                        "two vectors, two matrices, or a scalar",
+                        "two vectors, two matrices, or a scalar; v[:, None] is a matrix",
                     )
                 self._join(equation, (owner, joined), (argument, found), where)
             elif found:
@@ -195,18 +129,71 @@ class _Inference:
             rank = len(self._shape(argument, equation))
             if rank != 1:
                 wanted = "a vector" if row.vectors == 1 else f"{row.vectors} vectors"
-                problem = f"{row.name} takes {wanted}, {self._quoted(argument, equation)} is a {_KINDS[rank]}"
+                problem = f"{row.name} takes {wanted}, {self._quoted(argument, equation)} is a {KINDS[rank]}"
                 raise ShapeError(problem, equation.position(argument))
         return joined if row.keeps else ()
+
+    def _arranged(self, node: Arrangement, equation: Eq) -> Shape:
+        """The shape of an arrangement; raises `ShapeError` where an argument is of another rank."""
+        row = node.row
+        if row.name == "I":
+            return (self._identity(node, equation),) * 2
+        shapes = [self._shape(operand, equation) for operand in node.operands]
+        for operand, rank, shape in zip(node.operands, row.ranks, shapes, strict=True):
+            if len(shape) != rank:
+                problem = f"{self._quoted(operand, equation)} is a {KINDS[len(shape)]}"
+                expected = f"a {KINDS[rank]} in {row.example}"
+                raise ShapeError(problem, equation.position(operand), expected)
+        if row.once and self.roles.of[equation.left.signal] is not Role.DERIVED:
+            problem = f"{row.name} takes parameters only, in an equation of its own"
+            raise ShapeError(problem, equation.position(node), f"A = {row.example}, then A @ v")
+        match row.name:
+            case "outer":
+                return shapes[0] + shapes[1]
+            case "column":
+                return shapes[0][0], self._new()
+            case "row":
+                return self._new(), shapes[0][0]
+            case "along":
+                return (shapes[0][1 - node.numbers[0]],)
+            case "repeat":
+                return (shapes[0][0].times(node.numbers[0]),)
+            case "T":
+                return shapes[0][::-1]
+        return (self._equal_part(node, shapes[0][0], equation),)
+
+    def _new(self) -> Width:
+        """A width of which nothing is known yet."""
+        self.fresh += 1
+        return Width.of(f"?{self.fresh}")
+
+    def _equal_part(self, node: Arrangement, whole: Width, equation: Eq) -> Width:
+        part, count = self._new(), node.numbers[1]
+        if not self.solver.equate(whole, part.times(count)):
+            problem = f"{self._quoted(node.operands[0], equation)} has width {self._shown(whole)}"
+            raise ShapeError(problem, equation.position(node), f"a width that {count} divides")
+        return part
+
+    def _identity(self, node: Arrangement, equation: Eq) -> Width:
+        (size,) = node.operands
+        if size.is_Integer and size > 0:
+            return Width((), int(size))
+        if isinstance(size, Parameter) and self.roles.of[size.name] is Role.SIZE:
+            return Width.of(size.name)
+        problem = f"{self._quoted(size, equation)} is no width"
+        expected = "the name of a width from brackets, as in 'h: state[n]'"
+        raise ShapeError(problem, equation.position(node), expected)
 
     def _product(self, node: MatVec, equation: Eq) -> Shape:
         weight, operand = node.args
         shape = self._shape(weight, equation)
+        inner = self._shape(operand, equation) or (Width((), 1),)
+        if len(shape) == 1 and len(inner) == 2:
+            return self._row_product(node, shape[0], inner, equation)
         if len(shape) != 2:
-            problem = f"{self._quoted(weight, equation)} is a {_KINDS[len(shape)]} and stands left of @"
+            problem = f"{self._quoted(weight, equation)} is a {KINDS[len(shape)]} and stands left of @"
             expected = "a matrix, or * for a product per element"
             raise ShapeError(problem, equation.position(("@", weight)), expected)
-        inner = self._shape(operand, equation) or (Width((), 1),)
         if len(inner) != 1:
             problem = f"{self._quoted(operand, equation)} is a matrix and stands right of @"
             raise ShapeError(problem, equation.position(operand), "a vector, as in A @ (B @ v)")
@@ -217,6 +204,16 @@ class _Inference:
                 equation.position(node),
             )
         return shape[:1]
+
+    def _row_product(self, node: MatVec, rows: Width, matrix: Shape, equation: Eq) -> Shape:
+        """The shape of a vector times a matrix of the step."""
+        left, right = node.args
+        timed = isinstance(right, At) and self.roles.of[right.signal] is not Role.DERIVED
+        if not timed:
+            problem = f"{self._quoted(right, equation)} is a weight and stands right of @"
+            raise ShapeError(problem, equation.position(right), "A = T(W), then A @ v")
+        self._join(equation, (left, (rows,)), (right, matrix[:1]), equation.position(node))
+        return matrix[1:]
 
     def _concatenation(self, node: Concat, equation: Eq) -> Width:
         total = Width()
@@ -229,10 +226,7 @@ class _Inference:
         return total
 
     def _quoted(self, node: Expr, equation: Eq) -> str:
-        """A part of an equation as the author wrote it, shortened."""
-        place = equation.positions.get(node)
-        text = place.written() if place else expression_text(node, self.bare)
-        return f"'{text}'" if len(text) <= 40 else f"'{text[:37]}...'"
+        return quoted(node, equation, self.bare)
 
     def named(self) -> tuple[dict[str, Shape], dict[str, tuple[str, ...]]]:
         """Final shapes with every unknown width named by its most telling member."""
@@ -279,47 +273,19 @@ class _Inference:
 
     def _naming_order(self) -> list[str]:
         by_role = [
-            self.roles.names(Role.INPUT),
+            [name for name in self.roles.names(Role.INPUT) if name not in self.roles.constant],
             self.roles.names(Role.STATE)[::-1],
             tuple(name for name in self.roles.outputs),
             self.roles.names(Role.OUTPUT, Role.INTERMEDIATE, Role.DERIVED),
             self.roles.names(Role.PARAMETER, Role.FROZEN),
+            sorted(self.roles.constant),
         ]
         return [name for group in by_role for name in group]
 
 
 def _own_name(root: str) -> str:
-    """The signal or parameter behind an unknown width such as ``?h.0``."""
-    return root[1:].rsplit(".", 1)[0]
-
-
-def _name_of(symbol: Any) -> str:
-    return symbol.signal if isinstance(symbol, At) else symbol.name
-
-
-def _products(node: Expr) -> list[MatVec]:
-    found = [product for argument in node.args for product in _products(argument)]
-    return [node, *found] if isinstance(node, MatVec) else found
-
-
-def _rank(node: Expr, ranks: Mapping[str, int]) -> int:
-    if isinstance(node, At):
-        return ranks[node.signal]
-    if isinstance(node, Parameter):
-        return ranks[node.name]
-    if isinstance(node, (MatVec, Concat)):
-        return 1
-    if isinstance(node, Reduction):
-        return int(node.row.keeps)
-    return max((_rank(argument, ranks) for argument in node.args), default=0)
-
-
-def _element_wise_symbols(node: Expr) -> list[Any]:
-    if isinstance(node, (MatVec, Concat, Reduction)):
-        return []
-    if not node.args:
-        return symbols_in_order(node)
-    return [symbol for argument in node.args for symbol in _element_wise_symbols(argument)]
+    """The signal or parameter behind an unknown width such as ``?h.0``; nothing is behind ``?1``."""
+    return root[1:].rsplit(".", 1)[0] if "." in root else ""
 
 
 def _check_dims(declaration: Declaration) -> None:

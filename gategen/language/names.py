@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 
+from gategen.language.arrangements import ARRANGEMENTS
 from gategen.language.functions import ALIASES, FUNCTIONS
 from gategen.language.reductions import REDUCTIONS
 
@@ -12,10 +13,13 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 KEYED = re.compile(rf"({IDENTIFIER.pattern})\[(\d{{1,9}})\]")
 """A parameter with a number as its key, such as ``U_h[0]``."""
 
-LATER = {"outer", "split", "gather", "repeat", "reshape", "stack", "T", "I"}
+LATER = {"gather", "reshape", "stack"}
 """Functions of the language that this version does not know yet."""
 
-RESERVED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *LATER, "concat", "t", "range"}
+CALLED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *(ARRANGEMENTS.keys() - {"column", "row", "along"})}
+"""What a person calls by its name."""
+
+RESERVED = {*CALLED, *LATER, "concat", "t", "range"}
 """Names that a person cannot give to a value."""
 
 PLAIN = "a letter A-Z or a-z, then letters, digits and _, 64 at most"

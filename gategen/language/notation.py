@@ -16,6 +16,7 @@ import sympy
 from sympy import Add, Expr, Integer, Mul, Pow
 
 from gategen.errors import CellError, CellSyntaxError, LimitError, Position
+from gategen.language.arrangements import ARRANGEMENTS, Arrangement
 from gategen.language.functions import FUNCTIONS, ElementWise
 from gategen.language.reductions import REDUCTIONS, Reduction
 
@@ -209,18 +210,15 @@ def _check_part(node: Expr, parent: Expr | None) -> None:
         case MatVec(args=(weight, _)) if not isinstance(weight, (At, Parameter)):
             raise _Foreign(node, f"{weight} stands left of @", "a weight, as in W @ v")
         case Concat():
-            if not isinstance(parent, MatVec):
-                problem = "a concatenation outside of a matrix product is not supported yet"
-                raise _Foreign(node, problem, "W @ [a, b]")
             if not node.args:
                 raise _Foreign(node, "the concatenation is empty", "W @ [a, b]")
-        case Add() | Mul() | Pow() | MatVec() | ElementWise() | Reduction():
+        case Add() | Mul() | Pow() | MatVec() | ElementWise() | Reduction() | Arrangement():
             pass
         case _:
             name = type(node).__name__.lower()
             hint = (
                 f"gategen.{name}"
-                if name in {*FUNCTIONS, *REDUCTIONS}
+                if name in {*FUNCTIONS, *REDUCTIONS, *ARRANGEMENTS}
                 else "numbers, + - * / ** @, gategen's functions"
             )
             raise _Foreign(node, f"{node} is not part of the language", hint)

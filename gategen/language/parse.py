@@ -148,12 +148,10 @@ class _Statements:
             dims = tuple(self._width(part) for part in parts)
             annotation = annotation.value
         if kind not in DECLARABLE:
-            if kind == "sequence":
-                self.source.fail(annotation, "per-sequence operands are not supported yet")
             written = self.source.written(annotation)
             near = nearest(kind, DECLARABLE)
             self.source.fail(annotation, f"'{written}' is no kind of name", ", ".join(DECLARABLE), near)
-        if node.value is not None and kind in ("input", "output", "weight"):
+        if node.value is not None and kind in ("input", "output", "weight", "sequence"):
             hint = "values={...} when parameters are made" if kind == "weight" else f"{name}: {kind}"
             self.source.fail(node.value, f"a declared {kind} takes no value", hint)
         value = None if node.value is None else self._reader({}).fixed.number(node.value)
@@ -161,10 +159,10 @@ class _Statements:
         self.declarations[name] = Declaration(name, kind, dims, value, self.source.position(node.target))
 
     def _check_rank(self, node: ast.AnnAssign, kind: str, dims: tuple[Width, ...] | None) -> None:
-        ranks = {"constant": (0,), "scalar": (0,), "weight": (2,), "frozen": (1, 2)}.get(kind, (1,))
+        ranks = _RANKS.get(kind, (1,))
         if dims is None or len(dims) in ranks:
             return
-        brackets = [" without brackets", "[n]", "[n, d]"]
+        brackets = (" without brackets", "[n]", "[n, d]")
         plural = "" if len(dims) == 1 else "s"
         problem = f"{kind} does not take {len(dims)} width{plural} in brackets"
         self.source.fail(node.annotation, problem, " or ".join(kind + brackets[rank] for rank in ranks))
@@ -287,8 +285,10 @@ class _Statements:
                         f"cannot assign to {name}[t{offset:+d}]: a step assigns the values of t",
                         shifted(statement, -offset),
                     )
-            case ast.Tuple():
-                self.source.fail(target, "an assignment to several names is not supported yet")
+            case ast.Tuple(elts=targets):
+                for part, single in zip(self._parts(statement, targets, value), targets, strict=True):
+                    self._assign(statement, single, part, loop)
+                return
             case _:
                 self.source.fail(target, f"cannot assign to '{self.source.written(target)}'", "name[t] = ...")
         self._reader(loop).check_name(named, name)
@@ -303,6 +303,23 @@ class _Statements:
             problem = f"the equations have more than {MAX_PARTS} parts, loops unrolled"
             self.source.fail(statement, problem, kind=LimitError)
         self.assignments.append(_Assignment(name, timed, value, loop, self.source.position(target)))
+
+    def _parts(self, statement: ast.Assign, targets: list[ast.expr], value: ast.expr) -> list[ast.expr]:
+        """What each of several names on the left gets."""
+        match value:
+            case ast.Call(func=ast.Name(id="split"), args=[_, parts], keywords=[]):
+                count = self._reader({}).fixed.integer(parts, "a number of parts")
+                if count == len(targets):
+                    places = [ast.Constant(place) for place in range(count)]
+                    return [
+                        ast.copy_location(ast.Subscript(value, ast.copy_location(place, parts)), value)
+                        for place in places
+                    ]
+                problem = f"{len(targets)} names on the left, {count} parts on the right"
+                self.source.fail(statement, problem, f"{count} names")
+        names = ", ".join(self.source.written(target) for target in targets)
+        hint = f"{names} = split(v, {len(targets)}), or one equation for each"
+        return self.source.fail(statement, "only split gives several values", hint)
 
     def _reader(self, loop: Mapping[str, int]) -> ExpressionReader:
         return ExpressionReader(self.source, Names(), self._constants_known, loop)
@@ -348,6 +365,14 @@ class _Statements:
             positions = {**reader.weights, **reader.positions, **weights, None: assignment.position}
             made.append(Eq(left, right, not assignment.timed, positions))
         return made
+
+
+_RANKS = {
+    **dict.fromkeys(("constant", "scalar"), (0,)),
+    **dict.fromkeys(("frozen", "sequence", "input", "state"), (1, 2)),
+    "weight": (2,),
+}
+"""How many widths may stand in the brackets of a declaration; one if not told."""
 
 
 def _kind(node: ast.AnnAssign) -> str:

@@ -31,7 +31,10 @@ class Role(StrEnum):
 MAX_DELAY = 10_000
 """Steps that a sequence may start from: each is an array of the size of a state."""
 
-DECLARABLE = ("constant", "scalar", "vector", "weight", "frozen", "input", "state", "output")
+DECLARABLE = ("constant", "scalar", "vector", "weight", "frozen", "sequence", "input", "state", "output")
+
+CLOCK = "t"
+"""The input that is the number of the step; a run counts where the caller gives nothing."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Roles:
         offsets: For every signal, the offsets at which it is read, ascending.
         reverse: Whether the cell runs from right to left.
         outputs: Names that the cell gives back.
+        constant: The inputs that are the same in all steps of a sequence.
     """
 
     equations: tuple[Eq, ...]
@@ -83,6 +87,13 @@ class Roles:
     offsets: Mapping[str, tuple[int, ...]]
     reverse: bool
     outputs: tuple[str, ...]
+    constant: frozenset[str] = frozenset()
+
+    @property
+    def bare(self) -> frozenset[str]:
+        """What is written without ``[t]``."""
+        assigned = frozenset(equation.left.signal for equation in self.equations if equation.bare)
+        return assigned | self.constant | {CLOCK}
 
     def names(self, *roles: Role) -> tuple[str, ...]:
         """All names with one of these roles, in the author's order."""
@@ -108,7 +119,8 @@ def find_roles(equations: Iterable[Eq], declarations: Mapping[str, Declaration])
         if declaration.kind == "input" and name not in of:
             problem = f"{name} is declared as input but never read"
             raise RoleError(problem, declaration.where, f"{name}[t] in an equation")
-    if not of:
+    constant = frozenset(name for name, d in declarations.items() if d.kind == "sequence" and name in of)
+    if of.keys() <= constant | {CLOCK}:
         raise RoleError("the cell reads no input", equations[0].position(), "a name read as x[t]")
     of.update({name: Role.STATE for name in assigned if name in states})
     for name, equation in assigned.items():
@@ -119,7 +131,8 @@ def find_roles(equations: Iterable[Eq], declarations: Mapping[str, Declaration])
             if isinstance(symbol, Parameter):
                 of.setdefault(symbol.name, _parameter_role(symbol.name, declarations))
     _check_used(declarations, of)
-    return Roles(tuple(equations), of, offsets, reverse, _outputs(equations, of, declarations))
+    outputs = _outputs(equations, of, declarations)
+    return Roles(tuple(equations), of, offsets, reverse, outputs, constant)
 
 
 def single_assignment(equations: list[Eq]) -> list[Eq]:

@@ -1,7 +1,11 @@
-"""Widths as integer-linear terms, and the solver that finds them from equalities."""
+"""Widths as integer-linear terms, and the solver that finds them from equalities.
+
+The elements of a matrix in one row, as a step keeps them, are a product of two widths: ``n*m``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -9,10 +13,10 @@ from functools import cached_property
 
 @dataclass(frozen=True, order=True)
 class Width:
-    """The number of units of a vector: ``n``, ``4*n``, ``n + d``, ``3``.
+    """The number of units of a vector: ``n``, ``4*n``, ``n + d``, ``3``, and of a matrix, ``n*m``.
 
     Attributes:
-        terms: Pairs of width name and factor, by name.
+        terms: Pairs of width name, or names with ``*`` between them, and factor, by name.
         constant: The number added to them.
     """
 
@@ -40,21 +44,39 @@ class Width:
     def __sub__(self, other: Width) -> Width:
         return self + other.times(-1)
 
+    def by(self, other: Width) -> Width:
+        """The elements of a matrix with so many rows and columns."""
+        twice = Width((), self.constant * other.constant)
+        total = self.times(other.constant) + other.times(self.constant) - twice
+        for name, factor in self.terms:
+            for also, more in other.terms:
+                product = "*".join(sorted([*name.split("*"), *also.split("*")]))
+                total = total + Width(((product, factor * more),))
+        return total
+
+    def divided(self, parts: int) -> Width:
+        """One of so many equal parts; there must be some."""
+        return Width(tuple((name, factor // parts) for name, factor in self.terms), self.constant // parts)
+
     def substitute(self, values: Mapping[str, Width]) -> Width:
         """Replace names by widths."""
         total = Width((), self.constant)
         for name, factor in self.terms:
-            total = total + values.get(name, Width.of(name)).times(factor)
+            product = Width((), factor)
+            for single in name.split("*"):
+                product = product.by(values.get(single, Width.of(single)))
+            total = total + product
         return total
 
     def evaluate(self, sizes: Mapping[str, int]) -> int:
         """The number, given one for every name."""
-        return self.constant + sum(factor * sizes[name] for name, factor in self.terms)
+        products = (factor * math.prod(sizes[n] for n in name.split("*")) for name, factor in self.terms)
+        return self.constant + sum(products)
 
     @property
     def names(self) -> tuple[str, ...]:
         """The width names in this term."""
-        return tuple(name for name, _ in self.terms)
+        return tuple(dict.fromkeys(single for name, _ in self.terms for single in name.split("*")))
 
     def __str__(self) -> str:
         parts = [name if factor == 1 else f"{factor}*{name}" for name, factor in self.terms]
@@ -112,9 +134,17 @@ class WidthSolver:
         if len(signs) == 1:
             return False
         place = self._place
-        terms = [(n, factor) for n, factor in difference.terms if n not in self.rigid and factor in (1, -1)]
+        free = [term for term in difference.terms if term[0] not in self.rigid]
+        terms = [term for term in free if _divides(term, difference)]
         if not terms:
             return False
-        name, factor = max(terms, key=lambda term: place.get(term[0], len(place)))
-        self.solution[name] = (difference - Width(((name, factor),))).times(-factor)
+        name, factor = max(terms, key=lambda term: (abs(term[1]) == 1, place.get(term[0], len(place))))
+        rest = (difference - Width(((name, factor),))).times(-1 if factor > 0 else 1)
+        self.solution[name] = rest.divided(abs(factor))
         return True
+
+
+def _divides(term: tuple[str, int], difference: Width) -> bool:
+    """Whether what a name stands for is a whole number, whatever the others are."""
+    others = [factor for name, factor in difference.terms if name != term[0]]
+    return not any(number % term[1] for number in (*others, difference.constant))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import sympy
 from sympy import Add, Expr, Mul, Pow
 
+from gategen.language.arrangements import Arrangement
 from gategen.language.functions import ElementWise
 from gategen.language.notation import At, Concat, Eq, MatVec, negated, subtrahend
 from gategen.language.reductions import Reduction
@@ -41,7 +42,8 @@ class _Writer:
 
     def _written(self, node: Expr) -> tuple[int, str]:
         if isinstance(node, At):
-            return _ATOM, node.signal if node.offset == 0 and node.signal in self.bare else node.name
+            is_bare = node.signal in self.bare or node.signal == "t"
+            return _ATOM, node.signal if node.offset == 0 and is_bare else node.name
         if isinstance(node, sympy.Symbol):
             return _ATOM, node.name
         if node.is_Number:
@@ -54,6 +56,9 @@ class _Writer:
             return _ATOM, f"[{', '.join(self.write(argument, 0) for argument in node.args)}]"
         if isinstance(node, (ElementWise, Reduction)):
             return self._function(node)
+        if isinstance(node, Arrangement):
+            level = _ATOM if node.row.form.startswith("{0}") else 0
+            return _ATOM, node.row.form.format(*(self.write(argument, level) for argument in node.args))
         if isinstance(node, Add):
             return _SUM, self._sum(node)
         if isinstance(node, Pow) and not (node.exp.is_Number and node.exp.is_negative):
@@ -94,8 +99,7 @@ class _Writer:
 
 def equation_text(equation: Eq, bare: frozenset[str] = frozenset()) -> str:
     """``left = right`` in the language."""
-    left = equation.left.signal if equation.bare else f"{equation.left.signal}[t]"
-    return f"{left} = {expression_text(equation.right, bare)}"
+    return f"{_target_text(equation)} = {expression_text(equation.right, bare)}"
 
 
 def declaration_text(declaration: Declaration) -> str:
@@ -110,13 +114,45 @@ def declaration_text(declaration: Declaration) -> str:
 
 def cell_text(doc: str, declarations: Iterable[Declaration], equations: Iterable[Eq]) -> str:
     """A whole cell as text that parses back to an equal one."""
-    equations = tuple(equations)
-    bare = frozenset(equation.left.signal for equation in equations if equation.bare)
+    equations, declarations = tuple(equations), tuple(declarations)
+    bare = {equation.left.signal for equation in equations if equation.bare}
+    bare |= {declaration.name for declaration in declarations if declaration.kind == "sequence"}
     end = "\n" if "\n" in doc else ""
     parts = [f'"""{_quotable(doc)}{end}"""'] if doc else []
     parts += [declaration_text(declaration) for declaration in declarations]
-    parts += [equation_text(equation, bare) for equation in equations]
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *_equation_lines(equations, frozenset(bare))]) + "\n"
+
+
+def _equation_lines(equations: Sequence[Eq], bare: frozenset[str]) -> list[str]:
+    """One line for each equation, and for all the parts of a split."""
+    lines: list[str] = []
+    left = list(equations)
+    while left:
+        parts = _parts_of_a_split(left)
+        if parts:
+            targets = ", ".join(_target_text(equation) for equation in parts)
+            form = type(parts[0].right).row.form.partition("[")[0]
+            operand = expression_text(parts[0].right.args[0], bare)
+            lines.append(f"{targets} = {form.format(operand, 0, len(parts))}")
+        else:
+            lines.append(equation_text(left[0], bare))
+        del left[: len(parts) or 1]
+    return lines
+
+
+def _parts_of_a_split(equations: Sequence[Eq]) -> Sequence[Eq]:
+    """The first equations, if they are all the parts of one split in order."""
+    first = equations[0].right
+    if not isinstance(first, Arrangement) or first.row.name != "split":
+        return ()
+    operand, _, count = first.args
+    found = equations[: int(count)]
+    wanted = [first.func(operand, place, count) for place in range(int(count))]
+    return found if [equation.right for equation in found] == wanted else ()
+
+
+def _target_text(equation: Eq) -> str:
+    return equation.left.signal if equation.bare else f"{equation.left.signal}[t]"
 
 
 def _quotable(doc: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -43,7 +44,7 @@ class Sizes:
         pending = []
         for fact in facts:
             argument, width, number = fact
-            if not width.constant and len(width.terms) == 1 and width.terms[0][1] == 1:
+            if width == Width.of(width.names[0] if width.names else ""):
                 self._set(width.terms[0][0], number, argument)
             elif width.terms:
                 pending.append(fact)
@@ -58,12 +59,16 @@ class Sizes:
         return True
 
     def _solve(self, argument: str, width: Width, number: int) -> bool:
-        unknown = [(name, factor) for name, factor in width.terms if name not in self.numbers]
+        unknown = [name for name in width.names if name not in self.numbers]
         if len(unknown) != 1:
             return False
-        ((name, factor),) = unknown
-        rest = number - width.evaluate({**self.numbers, name: 0})
-        return rest % factor == 0 and self._set(name, rest // factor, argument)
+
+        def total(count: int) -> int:
+            return width.evaluate({**self.numbers, unknown[0]: count})
+
+        # It grows with the unknown number, whatever power of it there is.
+        count = bisect_left(range(number + 1), number, key=total)
+        return total(count) == number and self._set(unknown[0], count, argument)
 
     def check(self, argument: str, shape: Shape, found: Sequence[int]) -> None:
         """Raise unless an array has its shape; nothing is broadcast."""

@@ -25,6 +25,7 @@ from gategen.runtime.engines import CEngine, Engine
 from gategen.runtime.kernel import Kernel
 from gategen.runtime.manifest import Manifest
 from gategen.runtime.numpy_engine import NumpyEngine
+from gategen.runtime.pair import Pair
 from gategen.runtime.team import threads_wanted
 
 if TYPE_CHECKING:
@@ -112,6 +113,23 @@ def compile(
     for remark in kernel.warnings:
         warnings.warn(remark, GategenWarning, stacklevel=2)
     return kernel
+
+
+def pair(cell: Cell | str | Path, **options: Any) -> Pair:
+    """Compile a cell for both directions: bidirectional, as Schuster, Paliwal 1997.
+
+    Args:
+        cell: As for `compile`, running from left to right.
+        options: Those of `compile`.
+
+    Raises:
+        CellError: The cell is wrong.
+        ArgumentError: An option is wrong.
+        BuildError: The C compiler failed.
+    """
+    source = _find_text(cell)
+    loaded = _load(cell, source, _read_options("float32", "numpy", options.get("constants"), None, None))
+    return Pair(*(compile(one, **options) for one in gg.modifiers.bidirectional(loaded)))
 
 
 def _title(cell: object) -> str:

@@ -12,6 +12,7 @@ from gategen.errors import ArgumentError, GategenError, nearest
 from gategen.language.shapes import Shape
 from gategen.runtime.arguments import Call, Reader, has_shapes, lay_out, read_named
 from gategen.runtime.checkpoints import Checkpoints
+from gategen.runtime.completion import complete
 from gategen.runtime.engines import Engine, Slopes, Wanted
 from gategen.runtime.history import History
 from gategen.runtime.manifest import ArraySpec, CarriedSpec, InputSpec, Manifest, evaluate
@@ -42,6 +43,7 @@ class Run:
         final: Arrays,
         tape: list[Any],
         keep: bool,
+        repeated: frozenset[str],
     ):
         self.outputs = outputs
         self.final = final
@@ -49,6 +51,7 @@ class Run:
         self._engine = engine
         self._call = call
         self._keep = keep
+        self._repeated = repeated
         self._trained = bool(tape)
         # A list, because its pop is atomic: of two threads only one consumes the run.
         self._tape = tape
@@ -159,7 +162,8 @@ class Kernel:
 
         Args:
             inputs: By name, (T, B, width), a scalar being of width 1; all of them (T, width) for one
-                sequence. A sole input may come without its name.
+                sequence. A sole input may come without its name. What the cell declares as ``sequence`` is
+                (B, width), or (width,); the number of the step, ``t``, counts from 0 where it is not given.
             params: By name, of the shapes that `init` gives; or what `pack` made of them.
             initial: By name, (B, width), or (width,) for one sequence; (k, B, width), or (k, width), oldest
                 first, for what the cell reads k > 1 steps back. The declared values by default.
@@ -180,7 +184,8 @@ class Kernel:
             raise ArgumentError("keep", "is True, but train=False keeps no tape", "train=True, keep=True")
         engine = self._engine if tape == "full" else self._checkpoints(tape, train)
         packed = params if isinstance(params, Packed) else None
-        call = self._reader.read(inputs, params if packed is None else packed.arrays, initial, lengths)
+        planes, repeated = complete(self.manifest, inputs)
+        call = self._reader.read(planes, params if packed is None else packed.arrays, initial, lengths)
         held = None
         if packed is not None and packed.engine is engine and not train and not call.empty:
             outputs, final = packed.forward(call)
@@ -195,7 +200,7 @@ class Kernel:
         if not call.batched:
             outputs = {name: array[:, 0] for name, array in outputs.items()}
             final = {name: array[..., 0, :] for name, array in final.items()}
-        return Run(self, engine, call, outputs, final, [held] if train else [], keep)
+        return Run(self, engine, call, outputs, final, [held] if train else [], keep, repeated)
 
     def _checkpoints(self, tape: str, train: bool) -> Engine:
         """What runs the cell in segments."""
@@ -253,6 +258,8 @@ class Kernel:
         if not call.batched:
             slopes.inputs.update({name: array[:, 0] for name, array in slopes.inputs.items()})
             slopes.initial.update({name: array[..., 0, :] for name, array in slopes.initial.items()})
+        for name in run._repeated & slopes.inputs.keys():
+            slopes.inputs[name] = slopes.inputs[name].sum(0)
         return Gradients(slopes.inputs, slopes.params, slopes.initial)
 
     def stream(

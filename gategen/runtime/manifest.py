@@ -79,9 +79,14 @@ class CarriedSpec(ArraySpec):
 
 @dataclass(frozen=True)
 class InputSpec(CarriedSpec):
-    """An input, (T, B, width); it is carried if a step reads its past, else ``steps`` is 0."""
+    """An input, (T, B, width); it is carried if a step reads its past, else ``steps`` is 0.
+
+    Attributes:
+        once: ``sequence`` for what is the same in all steps, ``clock`` for the number of the step.
+    """
 
     steps: int = 0
+    once: Literal["", "sequence", "clock"] = ""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,11 @@ class Manifest:
     def history(self) -> tuple[InputSpec, ...]:
         """The inputs whose past is read."""
         return tuple(spec for spec in self.inputs if spec.steps)
+
+    @cached_property
+    def once(self) -> tuple[InputSpec, ...]:
+        """The inputs that need not be given over all steps."""
+        return tuple(spec for spec in self.inputs if spec.once)
 
     @cached_property
     def carried(self) -> tuple[StateSpec | InputSpec, ...]:

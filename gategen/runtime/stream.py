@@ -71,6 +71,8 @@ class Stream:
         self._input = next(iter(self._inputs.values())) if len(self._inputs) == 1 else None
         self._shape = None if self._input is None else self._input.shape
         self._output = next(iter(self._outputs.values())) if len(self._outputs) == 1 else None
+        self._clock = next((spec.name for spec in manifest.once if spec.once == "clock"), "")
+        self._number = 0
         self._set(start)
 
     def __repr__(self) -> str:
@@ -95,6 +97,8 @@ class Stream:
         Raises:
             ArgumentError: An argument is wrong; no step has run.
         """
+        if self._clock:
+            inputs = self._counted(inputs)
         # One plain array for a sole input is the common case, and a step may take a microsecond.
         if type(inputs) is np.ndarray and inputs.dtype is self._dtype and inputs.shape == self._shape:
             self._input[...] = inputs  # type: ignore[index]
@@ -103,6 +107,7 @@ class Stream:
         if out is not None:
             self._check_out(out)
         self._step()
+        self._number += 1
         for past, present in self._history:
             if past.ndim > present.ndim:
                 past[:-1] = past[1:]
@@ -120,7 +125,7 @@ class Stream:
         return {name: array.copy() for name, array in self._states.items()}
 
     def reset(self, initial: Mapping[str, FloatArray] | None = None) -> None:
-        """Start again, from the declared values or from those given by name.
+        """Start again, from the declared values or from those given by name, with step 0.
 
         Raises:
             ArgumentError: An array is wrong; nothing has changed.
@@ -130,6 +135,7 @@ class Stream:
             if spec.name in start:
                 shape = spec.carried(self._batched)
                 self._sizes.check(f"initial[{spec.name!r}]", shape, start[spec.name].shape)
+        self._number = 0
         self._set(start)
 
     def _row(self, spec: ArraySpec) -> Shape:
@@ -155,6 +161,16 @@ class Stream:
             if array is not None and not self._batched and array.ndim > own and array.shape[-2] == 1:
                 found[spec.name] = array[..., 0, :]
         return found
+
+    def _counted(self, inputs: Any) -> Any:
+        """The inputs with the number of the step."""
+        regular = [spec.name for spec in self._manifest.inputs if spec.name != self._clock]
+        if isinstance(inputs, np.ndarray) and len(regular) == 1:
+            inputs = {regular[0]: inputs}
+        if not isinstance(inputs, Mapping) or self._clock in inputs:
+            return inputs
+        number = np.full(self._inputs[self._clock].shape, self._number, self._dtype)
+        return {**inputs, self._clock: number}
 
     def _set(self, start: Arrays) -> None:
         for spec in self._manifest.carried:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_FAR = 9
-"""Steps before the first one at which an input that no gradient needs may be read."""
+_FAR = 20
+"""Steps before the first one, and behind the last one, at which an input may be read: it is zero there."""
 
 OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -20,29 +20,71 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
+
+
+def _straight(x: Tensor, value: Tensor) -> Tensor:
+    """A value whose gradient is that of ``x``."""
+    return x + (value - x).detach()
+
+
+def _along(matrix: Tensor, axis: Tensor) -> Tensor:
+    return matrix.sum(-2 if axis == 0 else -1)
+
+
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
     "exp": torch.exp,
-    "relu": torch.relu,
-    "abs": torch.abs,
-    "sin": torch.sin,
-    "softplus": torch.nn.functional.softplus,
-    "softsign": torch.nn.functional.softsign,
-    "log1p": torch.log1p,
+    "log": torch.log,
     "sqrt": torch.sqrt,
-    "max": torch.maximum,
-    "min": torch.minimum,
+    "sin": torch.sin,
+    "cos": torch.cos,
+    "floor": torch.floor,
+    "sign": torch.sign,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "softplus": torch.nn.functional.softplus,
+    "logsigmoid": torch.nn.functional.logsigmoid,
+    "relu": torch.relu,
+    "silu": torch.nn.functional.silu,
+    "gelu": torch.nn.functional.gelu,
+    "elu": torch.nn.functional.elu,
+    "hard_tanh": torch.nn.functional.hardtanh,
+    "hard_sigmoid": torch.nn.functional.hardsigmoid,
+    "softsign": torch.nn.functional.softsign,
+    "erf": torch.erf,
+    "log1p": torch.log1p,
+    "abs": torch.abs,
+    "mod": torch.remainder,
+    "clip": torch.clip,
+    "maximum": torch.maximum,
+    "minimum": torch.minimum,
+    "max": lambda v, *w: torch.maximum(*torch.broadcast_tensors(v, *w)) if w else v.amax(-1, keepdim=True),
+    "min": lambda v, *w: torch.minimum(*torch.broadcast_tensors(v, *w)) if w else v.amin(-1, keepdim=True),
     "where": torch.where,
     "stop_gradient": torch.Tensor.detach,
-    "sum": lambda v: v.sum(-1, keepdim=True),
+    "surrogate": lambda value, way: _straight(way, value),
+    "round_ste": lambda x: _straight(x, torch.round(x)),
+    "sum": lambda v, *axis: _along(v, *axis) if axis else v.sum(-1, keepdim=True),
     "mean": lambda v: v.mean(-1, keepdim=True),
     "var": lambda v: v.var(-1, keepdim=True, unbiased=False),
+    "norm": lambda v: v.norm(dim=-1, keepdim=True),
     "dot": lambda v, w: (v * w).sum(-1, keepdim=True),
     "logsumexp": lambda v: v.logsumexp(-1, keepdim=True),
     "softmax": lambda v: v.softmax(-1),
     "cumsum": lambda v: v.cumsum(-1),
     "layer_norm": lambda v, gain=1, bias=0: torch.nn.functional.layer_norm(v, v.shape[-1:]) * gain + bias,
+    "outer": lambda v, w: v[..., :, None] * w[..., None, :],
+    "repeat": lambda v, times: v.repeat_interleave(int(times), dim=-1),
+    "T": lambda matrix: matrix.T,
+    "I": lambda rows: torch.eye(int(rows), dtype=torch.float64),
+    "split": lambda v, parts: v.chunk(int(parts), dim=-1),
+}
+COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
 }
 
 
@@ -66,38 +108,83 @@ class Step:
         self.bare: dict[str, Tensor] = {}
 
     def run(self, statement: ast.stmt) -> None:
-        """Assign one value; declarations say nothing about values."""
+        """Assign one value, or the parts of one; declarations say nothing about values."""
         if isinstance(statement, ast.Assign):
             (target,) = statement.targets
-            name = target.value if isinstance(target, ast.Subscript) else target
-            assert isinstance(name, ast.Name)
             value = self.value(statement.value)
-            # What depends on parameters only is the same for every sequence.
-            value = value.expand(self.batch, -1) if value.dim() < 2 else value
-            self.known[name.id, self.t] = self.bare[name.id] = value
+            if isinstance(target, ast.Tuple):
+                for single, part in zip(target.elts, value, strict=True):
+                    self.assign(single, part)
+            else:
+                self.assign(target, value)
+
+    def assign(self, target: ast.expr, value: Tensor) -> None:
+        """Give a value a name; what is declared as bare has no time."""
+        name = target.value if isinstance(target, ast.Subscript) else target
+        assert isinstance(name, ast.Name)
+        # What depends on parameters only is the same for every sequence.
+        value = self.rows(value)
+        self.known[name.id, self.t] = self.bare[name.id] = value
 
     def value(self, node: ast.expr) -> Any:
         """The value of an expression, (B, width)."""
         match node:
             case ast.Constant(value=number):
                 return torch.tensor(float(number), dtype=torch.float64)
+            case ast.Name(id="t"):
+                return self.known["t", self.t]
+            case ast.Name(id=name) if (name, self.t) in self.known and name not in self.bare:
+                return self.known[name, self.t]
             case ast.Name(id=name):
                 return self.bare[name] if name in self.bare else self.params[name]
+            case ast.Subscript(value=whole, slice=ast.Tuple(elts=[ast.Slice(), ast.Constant(value=None)])):
+                return self.vector(whole)[..., :, None]
+            case ast.Subscript(value=whole, slice=ast.Tuple(elts=[ast.Constant(value=None), ast.Slice()])):
+                return self.vector(whole)[..., None, :]
+            case ast.Subscript(value=ast.Call() as whole, slice=ast.Constant(value=place)):
+                return self.value(whole)[place]
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)):
+                return self.params[f"{name}[{key}]"]
             case ast.Subscript(value=ast.Name(id=name), slice=index):
                 return self.known[name, self.t + offset(index)]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return -self.value(operand)
             case ast.List(elts=parts):
-                return torch.cat([self.value(part) for part in parts], dim=-1)
+                return torch.cat([self.vector(part) for part in parts], dim=-1)
             case ast.BinOp(left=weight, op=ast.MatMult(), right=operand):
-                return self.value(operand) @ self.value(weight).T
+                return _product(self.value(weight), self.vector(operand))
             case ast.BinOp(left=left, op=op, right=right):
-                return OPERATORS[type(op)](self.value(left), self.value(right))
-            case ast.Compare(left=left, ops=[ast.Gt()], comparators=[right]):
-                return self.value(left) > self.value(right)
+                return OPERATORS[type(op)](*_fitting(self.value(left), self.value(right)))
+            case ast.Compare(left=left, ops=[op], comparators=[right]):
+                return COMPARISONS[type(op)](*_fitting(self.value(left), self.value(right)))
             case ast.Call(func=ast.Name(id=name), args=arguments):
-                return FUNCTIONS[name](*map(self.value, arguments))
+                values = map(self.vector, arguments) if name == "outer" else map(self.value, arguments)
+                return FUNCTIONS[name](*values)
         raise ValueError(f"no rule for {ast.dump(node)}")
+
+    def vector(self, node: ast.expr) -> Tensor:
+        """The value of what is a vector for every sequence."""
+        return self.rows(self.value(node))
+
+    def rows(self, value: Tensor) -> Tensor:
+        """One row for every sequence."""
+        return value.expand(self.batch, -1 if value.dim() else 1) if value.dim() < 2 else value
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """A weight, or a matrix or a vector of every sequence, times vectors or matrices of every sequence."""
+    if left.dim() == 3:
+        return (left @ right[..., None])[..., 0]
+    return (left[:, None, :] @ right)[:, 0] if right.dim() == 3 else right @ left.T
+
+
+def _fitting(left: Any, right: Any) -> tuple[Any, Any]:
+    """Two values of which one may be a number of every sequence, the other a matrix."""
+    sides = [left, right]
+    for place, other in ((0, right), (1, left)):
+        if sides[place].dim() == 2 and sides[place].shape[-1] == 1 and other.dim() == 3:
+            sides[place] = sides[place][..., None]
+    return sides[0], sides[1]
 
 
 def offset(index: ast.expr) -> int:
@@ -110,19 +197,39 @@ def offset(index: ast.expr) -> int:
 
 
 def run(
-    text: str, inputs: Mapping[str, Tensor], params: Mapping[str, Tensor], initial: Mapping[str, Tensor]
+    text: str,
+    inputs: Mapping[str, Tensor],
+    params: Mapping[str, Tensor],
+    initial: Mapping[str, Tensor],
+    matrices: Mapping[str, tuple[int, int]] | None = None,
 ) -> dict[str, Tensor]:
-    """Every assigned name over all steps, (T, B, width)."""
+    """Every assigned name over all steps, (T, B, width).
+
+    Args:
+        text: The cell, loops unrolled.
+        inputs: (T, B, width) each; those without a time in the text may differ from step to step.
+        params: By name, numbers of constants and widths included.
+        initial: (B, width), or (k, B, width) for k steps before the first one.
+        matrices: Rows and columns of those inputs and states that are rows of the elements of a matrix.
+    """
     statements = ast.parse(text).body
     steps, batch = next(iter(inputs.values())).shape[:2]
-    known = {(name, -k): torch.zeros_like(x[0]) for name, x in inputs.items() for k in range(1, _FAR)}
+
+    def shaped(name: str, plane: Tensor) -> Tensor:
+        return plane.reshape(*plane.shape[:-1], *(matrices or {}).get(name, plane.shape[-1:]))
+
+    known = {}
+    for name, plane in inputs.items():
+        nothing = torch.zeros_like(shaped(name, plane[0]))
+        known |= {(name, t): nothing for t in (*range(-_FAR, 0), *range(steps, steps + _FAR))}
+        known |= {(name, t): shaped(name, plane[t]) for t in range(steps)}
     for name, start in initial.items():
         rows = start if start.dim() == 3 else start[None]
-        known |= {(name, place - len(rows)): row for place, row in enumerate(rows)}
-    known |= {(name, t): plane[t] for name, plane in inputs.items() for t in range(steps)}
+        known |= {(name, place - len(rows)): shaped(name, row) for place, row in enumerate(rows)}
     for t in range(steps):
         step = Step(known, params, t, batch)
         for statement in statements:
             step.run(statement)
     names = {name for name, t in known if t == steps - 1} - {*inputs}
-    return {name: torch.stack([known[name, t] for t in range(steps)]) for name in sorted(names)}
+    planes = {name: torch.stack([known[name, t] for t in range(steps)]) for name in sorted(names)}
+    return {name: plane.flatten(2) if plane.dim() == 4 else plane for name, plane in planes.items()}
