@@ -23,6 +23,18 @@ if TYPE_CHECKING:
     from gategen import pipeline, training
     from gategen.check import check
     from gategen.diff import diff
+    from gategen.language.arrangements import T as T
+    from gategen.language.arrangements import along as along
+    from gategen.language.arrangements import column as column
+    from gategen.language.arrangements import element as element
+    from gategen.language.arrangements import flatten as flatten
+    from gategen.language.arrangements import outer as outer
+    from gategen.language.arrangements import piece as piece
+    from gategen.language.arrangements import repeat as repeat
+    from gategen.language.arrangements import reshape as reshape
+    from gategen.language.arrangements import rest as rest
+    from gategen.language.arrangements import row as row
+    from gategen.language.arrangements import split as split
     from gategen.language.cell import Cell
     from gategen.language.functions import *  # noqa: F403
     from gategen.language.notation import Eq, signals, t, weights
@@ -104,7 +116,11 @@ sys.modules[__name__].__class__ = _Package
 
 
 def _functions() -> dict[str, Any]:
-    tables = (("functions", "FUNCTIONS"), ("reductions", "REDUCTIONS"))
+    tables = (
+        ("functions", "FUNCTIONS"),
+        ("reductions", "REDUCTIONS"),
+        ("arrangements", "ARRANGEMENTS"),
+    )
     found = (getattr(import_module(f"gategen.language.{module}"), table) for module, table in tables)
     return {name: made for table in found for name, made in table.items()}
 

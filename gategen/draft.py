@@ -41,6 +41,7 @@ class Draft:
         self._outputs = list(cell.outputs)
         # In generated code U_h[0] is U_h_0.
         self._taken = {n for name in cell.variables for n in (name.partition("[")[0], _in_code(name))}
+        self._taken |= set(cell.widths)
 
     @property
     def assigned(self) -> list[str]:
@@ -94,7 +95,7 @@ class Draft:
     def noise(self, name: str, rate: float, kind: str = "input") -> tuple[str, str]:
         """Random numbers for every step, or for every ``sequence``, and the rate they are compared with."""
         u = self.fresh(f"u_{name}")
-        self.declare(f"{u}: {kind}")
+        self.declare(f"{u}: {kind}" if self._cell.variables[name].shape else f"{u}: {kind}[1]")
         return u, self.constant(f"p_{name}", rate)
 
     def output(self, wanted: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from sympy import Add, Expr, preorder_traversal
 
+from gategen.calculus.arrange import flat
 from gategen.draft import Draft, is_number
 from gategen.errors import ArgumentError
 from gategen.language.cell import Cell
@@ -181,9 +182,10 @@ def layer_norm(cell: Cell, placement: str = "products", state: str = "") -> Cell
     """
     draft = Draft(cell, "layer_norm", {"placement": placement} | ({"state": state} if state else {}))
     draft.known(placement, ("products", "gates", "read", "carried"), "placement")
-    state = state or next(iter(cell.states), "")
+    vectors = [name for name, variable in cell.states.items() if len(variable.shape) == 1]
+    state = state or next(iter(vectors), "")
     if placement in ("read", "carried"):
-        draft.known(state, cell.states, "state")
+        draft.known(state, vectors, "state of one axis")
     if placement == "products":
         draft.rewrite(
             lambda _, right: {part: _normed(part, draft, _weight(part)) for part in _products(right)}
@@ -284,7 +286,7 @@ def noise(
     """
     found = {}
     for place, name in enumerate(name for name in cell.inputs if _is_noise(cell, name)):
-        (width,) = cell.inputs[name].shape or (Width((), 1),)
+        (width,) = flat(cell.inputs[name].shape) or (Width((), 1),)
         members = {
             other: widths[m] for other in width.names for m in (other, *cell.widths[other]) if m in widths
         }

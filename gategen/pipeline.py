@@ -215,6 +215,7 @@ def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:
         warnings=program.warnings,
         lengths=interface.lengths,
         ahead=_ahead(cell),
+        least=tuple(program.least.items()),
     )
 
 

@@ -609,30 +609,6 @@ z[t] = round_ste(max(0, min(1, 0.5*(slope*zt + 1))))
         outputs=("z",),
         inputs="x:d, ha:k, zb:",
     ),
-    "clockwork_rnn": Entry(
-        """
-M_h: frozen
-T_h: frozen
-A_h = M_h * U_h
-a = tanh(W_h @ x[t] + A_h @ h[t-1] + b_h)
-h[t] = where(mod(t, T_h) == 0, a, h[t-1])
-""",
-        states="h:n",
-        parameters=("n×n: M_h U_h; n×d: W_h; n: b_h T_h"),
-        inputs="x:d, t:",
-    ),
-    "antisymmetric_rnn": Entry(
-        """
-gamma: constant = 0.01
-eps: constant = 0.1
-h: state[n]
-A_h = U_h - T(U_h) - gamma * I(n)
-h[t] = h[t-1] + eps * tanh(A_h @ h[t-1] + W_h @ x[t] + b_h)
-""",
-        states="h:n",
-        parameters=("n×n: U_h; n×d: W_h; n: b_h"),
-        letters={"n": "n", "d": "n_x"},
-    ),
     "gated_antisymmetric_rnn": Entry(
         """
 gamma: constant = 0.01
@@ -675,46 +651,6 @@ h[t] = o * tanh(c[t])
         parameters=("n×n: U_f U_g U_i U_o; n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o"),
         inputs="x:d, m_x:d, m_h:n",
     ),
-    "mlstm": Entry(
-        """
-n_: state[n]
-b_i: scalar
-b_f: scalar
-q = W_q @ x[t] + b_q
-k = (W_k @ x[t] + b_k) / sqrt(n)
-v = W_v @ x[t] + b_v
-i = dot(a_i, x[t]) + b_i
-f = logsigmoid(dot(a_f, x[t]) + b_f) + m[t-1]
-m[t] = maximum(f, i)
-C_[t] = exp(f - m[t]) * C_[t-1] + exp(i - m[t]) * outer(v, k)
-n_[t] = exp(f - m[t]) * n_[t-1] + exp(i - m[t]) * k
-h[t] = sigmoid(W_o @ x[t] + b_o) * (C_[t] @ q) / maximum(abs(dot(n_[t], q)), exp(-m[t]))
-h: output
-""",
-        states="C_:v×n, n_:n, m:",
-        parameters=("d: a_i a_f; : b_i b_f; n×d: W_k W_q; v×d: W_o W_v; n: b_k b_q; v: b_o b_v"),
-        letters={"n": "n", "d": "n_x", "v": "n_h"},
-    ),
-    "on_lstm_in_chunks": Entry(
-        """
-s: constant = 2
-i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
-f = sigmoid(W_f @ x[t] + U_f @ h[t-1] + b_f)
-o = sigmoid(W_o @ x[t] + U_o @ h[t-1] + b_o)
-g = tanh(W_g @ x[t] + U_g @ h[t-1] + b_g)
-m_f = repeat(cumsum(softmax(Z_a @ x[t] + R_a @ h[t-1] + b_a)), s)
-m_i = repeat(1 - cumsum(softmax(Z_b @ x[t] + R_b @ h[t-1] + b_b)), s)
-w = m_f * m_i
-c[t] = (f * w + m_f - w) * c[t-1] + (i * w + m_i - w) * g
-h[t] = o * tanh(c[t])
-""",
-        states="h:n, c:n",
-        parameters=(
-            "m×d: Z_a Z_b; m×n: R_a R_b; m: b_a b_b; n×n: U_f U_g U_i U_o; "
-            "n×d: W_f W_g W_i W_o; n: b_f b_g b_i b_o"
-        ),
-        letters={"n": "2*n_b_a", "d": "n_x", "m": "n_b_a"},
-    ),
     "layer_norm_gru_joint": Entry(
         """
 a = layer_norm(R_a @ h[t-1], g_1, b_1) + layer_norm(Z_a @ x[t], g_2, b_2)
@@ -725,100 +661,6 @@ h[t] = (1 - z) * h[t-1] + z * g
         states="h:n",
         parameters=("q×n: R_a; q×d: Z_a; q: g_1 b_1 g_2 b_2; n: g_3 g_4 b_3 b_4; n×n: U_h; n×d: W_h"),
         letters={"n": "n_h", "d": "n_x", "q": "2*n_h"},
-    ),
-    "mamba": Entry(
-        """
-u = silu(K_c[0] * x[t] + K_c[1] * x[t-1] + K_c[2] * x[t-2] + K_c[3] * x[t-3] + b_c)
-dt = softplus(A_dt @ (B_dt @ u) + b_dt)
-B_ = Z_B @ u
-C_ = Z_C @ u
-S[t] = exp(dt[:, None] * (-exp(A_l))) * S[t-1] + outer(dt * u, B_)
-y[t] = (S[t] @ C_ + D_p * u) * silu(W_z @ x[t])
-y: output
-""",
-        states="S:d×m",
-        parameters=(
-            "d: K_c[0] K_c[1] K_c[2] K_c[3] b_c b_dt D_p; d×r: A_dt; r×d: B_dt; "
-            "m×d: Z_B Z_C; d×m: A_l; d×d: W_z"
-        ),
-        letters={"d": "n_x", "m": "n_B_", "r": "n_A_dt"},
-        outputs=("y",),
-    ),
-    "linear_attention": Entry(
-        """
-a = W_k @ x[t]
-e = W_q @ x[t]
-k = where(a > 0, a + 1, exp(a))
-q = where(e > 0, e + 1, exp(e))
-S[t] = S[t-1] + outer(k, W_v @ x[t])
-z[t] = z[t-1] + k
-y[t] = (q @ S[t]) / dot(q, z[t])
-y: output
-""",
-        states="S:n×v, z:n",
-        parameters=("n×d: W_k W_q; v×d: W_v"),
-        letters={"n": "n_z", "d": "n_x", "v": "n_y"},
-        outputs=("y",),
-    ),
-    "retnet": Entry(
-        """
-gamma: constant = 0.97
-S: state[n, n]
-q = W_q @ x[t]
-S[t] = gamma * S[t-1] + outer(W_k @ x[t], W_v @ x[t])
-y[t] = (q @ S[t]) / sqrt(n)
-y: output
-""",
-        states="S:n×n",
-        parameters=("n×d: W_k W_q W_v"),
-        letters={"n": "n", "d": "n_x"},
-        outputs=("y",),
-    ),
-    "gated_linear_attention": Entry(
-        """
-S: state[n, n]
-a = sigmoid(A_a @ (B_a @ x[t]) + b_a)**(1/16)
-q = W_q @ x[t]
-S[t] = a[:, None] * S[t-1] + outer(W_k @ x[t], W_v @ x[t])
-y[t] = (q @ S[t]) / sqrt(n)
-y: output
-""",
-        states="S:n×n",
-        parameters=("n×r: A_a; r×d: B_a; n×d: W_k W_q W_v; n: b_a"),
-        letters={"n": "n", "d": "n_x", "r": "n_A_a"},
-        outputs=("y",),
-    ),
-    "deltanet": Entry(
-        """
-S: state[n, n]
-q = silu(W_q @ x[t])
-k = silu(W_k @ x[t])
-k = k / norm(k)
-b = sigmoid(dot(a_b, x[t]))
-v = W_v @ x[t]
-S[t] = S[t-1] + b * outer(v - S[t-1] @ k, k)
-y[t] = S[t] @ q / sqrt(n)
-y: output
-""",
-        states="S:n×n",
-        parameters=("d: a_b; n×d: W_k W_q W_v"),
-        letters={"n": "n", "d": "n_x"},
-        outputs=("y",),
-    ),
-    "fast_weights": Entry(
-        """
-lam: constant = 0.95
-eta: constant = 0.5
-S: constant = 2
-z = W_h @ x[t] + U_h @ h[t-1] + b_h
-A_[t] = lam * A_[t-1] + eta * outer(h[t-1], h[t-1])
-v = relu(z)
-for s in range(S):
-    v = relu(layer_norm(z + A_[t] @ v, g_h, b_l))
-h[t] = v
-""",
-        states="h:n, A_:n×n",
-        parameters=("n: g_h b_h b_l; n×n: U_h; n×d: W_h"),
     ),
     "ltc_circuit": Entry(
         """
@@ -872,10 +714,10 @@ CATALOGUE = {
     6: Published("Leaky-integrator ESN", entry="leaky_echo_state_network", depth=2),
     7: Published("CT-RNN, explicit Euler", zoo="ct_rnn"),
     8: Published("SCRN (structurally constrained)", zoo="scrn"),
-    9: Published("Clockwork RNN", entry="clockwork_rnn"),
+    9: Published("Clockwork RNN", zoo="clockwork_rnn"),
     10: Published("Multiplicative RNN", zoo="multiplicative_rnn", depth=2),
     11: Published("MI-RNN (multiplicative integration)", zoo="mi_rnn"),
-    12: Published("AntisymmetricRNN", entry="antisymmetric_rnn"),
+    12: Published("AntisymmetricRNN", zoo="antisymmetric_rnn"),
     13: Published("Gated AntisymmetricRNN", entry="gated_antisymmetric_rnn"),
     14: Published("expRNN / orthogonal RNN", missing=(MATRIX_FUNCTION,)),
     15: Published("uRNN (unitary, complex)", missing=(COMPLEX,), depth=2),
@@ -905,7 +747,7 @@ CATALOGUE = {
     39: Published("Zoneout LSTM", entry="zoneout_lstm"),
     40: Published("Variational-dropout LSTM", entry="variational_dropout_lstm"),
     41: Published("sLSTM (xLSTM)", zoo="slstm"),
-    42: Published("mLSTM (xLSTM, matrix memory)", entry="mlstm", depth=0, linear=True, found=(0, False)),
+    42: Published("mLSTM (xLSTM, matrix memory)", zoo="mlstm", depth=0, linear=True, found=(0, False)),
     43: Published("Nested LSTM (depth 2)", zoo="lstm_nested", depth=2),
     44: Published("ConvLSTM (with Hadamard peepholes)", missing=(CONVOLUTION,)),
     45: Published("Attention-augmented LSTM (Bahdanau)", missing=(TWO_MATRICES,), depth=4),
@@ -914,7 +756,7 @@ CATALOGUE = {
     47: Published("SHA-RNN core (window K)", entry="sha_rnn"),
     48: Published("Child-sum Tree-LSTM", missing=(TREE,)),
     49: Published("Binary (N-ary) Tree-LSTM", missing=(TREE,)),
-    50: Published("ON-LSTM (chunk size s)", entry="on_lstm_in_chunks"),
+    50: Published("ON-LSTM (chunk size s)", zoo="on_lstm"),
     51: Published("HyperLSTM", entry="hyper_lstm", depth=3),
     52: Published("Phased LSTM", zoo="lstm_phased"),
     53: Published("T-LSTM (time-aware)", zoo="lstm_time_aware"),
@@ -961,16 +803,16 @@ CATALOGUE = {
     94: Published("LMU (Legendre memory unit)", zoo="lmu", depth=2),
     95: Published("LRU", entry="lru", depth=0, linear=True),
     96: Published("S4D (diagonal SSM, ZOH)", missing=(COMPLEX,), depth=0, linear=True),
-    97: Published("Mamba / S6 (selective SSM core)", entry="mamba", depth=0, linear=True),
+    97: Published("Mamba / S6 (selective SSM core)", zoo="mamba", depth=0, linear=True),
     98: Published("RG-LRU (Griffin / Hawk)", zoo="rg_lru", depth=0, linear=True),
     # Linear once the running maximum is taken out, which keeps the exponentials in range; as it is written it
     # is not, and no scan over products would be right.
     99: Published("RWKV-4 time-mix (wkv)", zoo="rwkv4", depth=0, linear=True, found=(0, False)),
-    100: Published("Linear attention as RNN", entry="linear_attention", depth=0, linear=True),
-    101: Published("RetNet (one head)", entry="retnet", depth=0, linear=True),
-    102: Published("Gated linear attention", entry="gated_linear_attention", depth=0, linear=True),
-    103: Published("DeltaNet", entry="deltanet", linear=True),
-    104: Published("Fast weights (S inner steps)", entry="fast_weights", depth=3),
+    100: Published("Linear attention as RNN", zoo="linear_attention", depth=0, linear=True),
+    101: Published("RetNet (one head)", zoo="retnet", depth=0, linear=True),
+    102: Published("Gated linear attention", zoo="gated_linear_attention", depth=0, linear=True),
+    103: Published("DeltaNet", zoo="deltanet", linear=True),
+    104: Published("Fast weights (S inner steps)", zoo="fast_weights", depth=3),
     105: Published("LTC, fused semi-implicit Euler (L unfolds)", zoo="ltc", depth=3),
     106: Published("LTC neural circuit (per-synapse sigmoid)", entry="ltc_circuit", depth=0),
     107: Published("CfC (closed-form continuous)", zoo="cfc", depth=2),

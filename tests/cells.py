@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import gategen as gg
@@ -220,6 +221,21 @@ TRICKY = {
         "z, r = split(sigmoid(W @ x[t] + U @ h[t-1] + b), 2)\n"
         "h[t] = z * h[t-1] + tanh(split(V_h @ x[t], 3)[1] * r) + split(r_h, 2)[0]"
     ),
+    "constant_widths": (
+        "x: input[3]\nA: state[4, 3]\nh: state[4]\nA[t] = 0.5 * A[t-1] + outer(tanh(U_h @ h[t-1]), x[t])\n"
+        "y[t] = h[t-1] @ A[t] + sum(A[t], 0) * x[t]\n"
+        "h[t] = tanh(A[t] @ x[t] + W_h @ y[t] + b_h) - sum(A[t-1], 1)\n"
+        "y: output"
+    ),
+    "some_elements": (
+        "v = tanh(W_v @ x[t] + U_v @ h[t-1])\ns = h[t-1][0] * v[2] - b_s[1:3][1]\n"
+        "h[t] = s * x[t] + W_h @ v[1:3] + [h[t-1][1:], gather(v, 0)]"
+    ),
+    "rows_of_a_vector": (
+        "K = reshape(W_k @ x[t], 3)\nq = W_q @ h[t-1]\n"
+        "h[t] = tanh(flatten(K * (K @ q)[:, None]) + flatten(reshape(b_h, 3)))"
+        " * sum(stack(x[t], x[t-1]) * E_s, 0)[0]"
+    ),
     "joined_values": (
         "b_v: vector[2]\nv = [x[t], h[t-1], b_v]\n"
         "h[t] = tanh(W_h @ (v * sigmoid(c_v)) + dot([h[t-1], x[t]], [x[t], h[t-1]]))"
@@ -260,6 +276,14 @@ def plans(name: str) -> tuple[Schedule, Schedule]:
     return naive(program(name)), schedule(program(name))
 
 
+# A query of one unit cancels out, and its gradient is mere rounding: the width that has to be more than one.
+QUERIES = {"linear_attention": "n_z"}
+
+
 def problem(name: str, setting: Setting, seed: int = 0) -> Problem:
     """Random arguments."""
+    if name in QUERIES:
+        widths = {w: setting.widths[i % len(setting.widths)] for i, w in enumerate(cell(name).widths)}
+        widths[QUERIES[name]] = max(2, widths[QUERIES[name]])
+        setting = replace(setting, widths=tuple(widths.values()))
     return draw(cell(name), program(name), setting, seed)

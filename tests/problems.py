@@ -67,6 +67,8 @@ def problem(
     rng = np.random.default_rng(seed)
     names = {name for value in program.values.values() for width in value.shape for name in width.names}
     sizes = {name: widths[index % len(widths)] for index, name in enumerate(sorted(names))} | {"T": T, "B": B}
+    for width, least in program.least.items():
+        sizes |= {name: max(sizes[name], least) for name in width.names}
     ends = None if lengths is None else np.array(lengths)
     past = np.arange(T)[:, None] >= (np.full(B, T) if ends is None else ends)
 

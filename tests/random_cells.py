@@ -24,6 +24,7 @@ JUMPS = ("relu({0})", "abs({0})", "where({0} > 0.1, {1}, {2})", "max({0}, {1})",
 UPDATES = ("tanh({1})", "0.5 * {0} + tanh({1})", "{0} - 0.1 * tanh({1})")
 KINDS = ("leaf", "product", "smooth", "pair", "jump", "number", "reduced", "arranged")
 ARRANGED = (
+    *("{2}[0] * {0}", "[{0}, {1}][1:3][1] * b_a", "flatten(reshape([{0}, {1}], 2))[2:3][0] * {0}"),
     *("split([{0}, {1}], 2)[1]", "split(repeat({0}, 2), 2)[0]", "cos(t + b_a) * {0}", "m_s * {0}"),
     *("(S[t-1] @ {0})", "({2} @ S[t-1])", "sum(S[t-1] * ({0})[:, None], 0)", "sum(S[t-1] * M_s, 1)"),
     *("(S[t-1] @ {2}) * ({2} @ S[t-1])", "sum(outer({0}, {1}) - ({0})[None, :], 1)"),

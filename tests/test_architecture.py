@@ -30,6 +30,7 @@ ORDER = [
     "language.cell",
     "language.source",
     "language.fixed",
+    "language.arrangement_reader",
     "language.expressions",
     "language.parse",
     "calculus.order",

@@ -175,6 +175,7 @@ NEVER = (
     "copied_input",
     "zero_gradient",
     "clock",
+    "constant_widths",
 )
 OTHERS = tuple(name for name in cells.ALL if name not in {*THREADED, *LONG, *NEVER, "unused_gate"})
 

@@ -132,6 +132,25 @@ def test_a_wrong_gradient_that_nothing_reads_has_a_row_of_its_own(monkeypatch: p
     assert {subject for test, subject in wrong if test == "complex step"} == {"d params W_f"}
 
 
+def test_a_small_gradient_that_is_a_little_wrong_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding of large gradients may hide errors of a small one, but nothing larger than rounding."""
+    cell = gg.parse("h[t] = tanh(W_h @ x[t] + U_h @ h[t-1]) + 1e-6 * (V_h @ x[t])", "small")
+    program = gg.derive(cell).program
+    assert gg.check(cell).passed
+    (left,) = (n.left.name for n in program.adjoint if isinstance(n, OuterRows) and n.target.name == "d_V_h")
+
+    def change(node: Node) -> Node:
+        if isinstance(node, Island) and node.assigns[0].target.name == left:
+            assign = node.assigns[0]
+            assert isinstance(assign, Assign)
+            return Island((replace(assign, expr=assign.expr * 1.00001),))
+        return node
+
+    wrong = changed(program, change)
+    monkeypatch.setattr("gategen.pipeline.derive", lambda cell: Derivation(cell, wrong))
+    assert ("complex step", "d params V_h") in failed(gg.check(cell))
+
+
 def test_a_dropped_product_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop(node: Node) -> Node | None:
         return None if isinstance(node, Contract) and node.products[0].weight.name == "U_r" else node

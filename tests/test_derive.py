@@ -43,6 +43,8 @@ def test_every_gradient_is_the_complex_step(name: str, setting: cells.Setting) -
 def test_random_arguments_leave_no_gradient_zero() -> None:
     for name in cells.ALL:
         known = {warning.split()[3] for warning in cells.program(name).warnings if "zero" in warning}
+        if name == "clockwork_rnn":  # the number of the step only decides
+            known.add("t")
         for key, array in solve(cells.plans(name)[0], cells.problem(name, cells.LENGTHS)).items():
             assert array.any() or key.split()[-1] in known, f"{name}: {key}"
 

@@ -26,11 +26,12 @@ h[t] = (1 - z) * h[t-1] + z * g
 
 
 def by_another_author(cell: Cell) -> Cell:
-    """The same cell in other letters."""
+    """The same cell in other letters; the number of the step has only one name."""
     weights = (Role.PARAMETER, Role.FROZEN, Role.DERIVED, Role.CONSTANT)
     letters = {
         name.partition("[")[0]: f"q_{place}" if variable.role in weights else f"s{place}"
         for place, (name, variable) in enumerate(cell.variables.items())
+        if name != "t"
     }
     text = re.sub(r'^""".*?"""', "", str(cell), flags=re.DOTALL)
     words = "|".join(sorted(map(re.escape, letters), key=len, reverse=True))

@@ -15,20 +15,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sympy
+from cells import TRICKY
 from jinja2 import meta
 
 from gategen.backends import cost, latex, latex_text, markdown, text
 from gategen.backends.document import document
-from gategen.backends.formula import Chain, Diagonal, Identity, Ones, OverUnits, Running, Total, Transposed
+from gategen.backends.formula import (
+    Chain,
+    Diagonal,
+    Identity,
+    Kronecker,
+    Ones,
+    Operator,
+    OverUnits,
+    Running,
+    Selection,
+    Total,
+    Transposed,
+)
 from gategen.backends.render import FOLDERS, environment
 from gategen.backends.view import View
-from gategen.backends.walkthrough import Walkthrough
+from gategen.backends.walkthrough import Edge, Part, Walkthrough
 from gategen.calculus.derive import derive
-from gategen.calculus.ir import Kind, Shift
+from gategen.calculus.ir import Apply, Kind, Move, Outer, Reduce, Shift, Turn, Unit, Value
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.parse import parse
 from gategen.language.reductions import Reduction
+from gategen.language.shapes import Width
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = sorted((ROOT / "gategen" / "zoo").glob("*.cell"))
@@ -308,9 +322,10 @@ _MACROS = set(
 documentclass usepackage setlength textwidth oddsidemargin textheight topmargin parindent parskip
 emergencystretch renewcommand arraystretch newcommand ruled par hline allowdisplaybreaks begin end
 LARGE section subsection emph delta top odot ldots operatorname mathbf mathrm mathrel partial nabla
-ell sigma tanh exp log sin cos max min quad tag frac tfrac sum textstyle times boldsymbol mathit
+ell sigma tanh exp log sin cos max min quad tag frac tfrac sum textstyle times otimes boldsymbol mathit
 prime left right lvert rvert lVert rVert langle rangle text ge le ne cdot sqrt textbackslash
 textasciitilde textasciicircum textless textgreater textbar char ss L alpha xi zeta nu beta gamma tau theta
+eta Delta
 """,
     )
 )
@@ -428,8 +443,11 @@ _FUNCTIONS = {
     "greater": lambda a, b: (a > b) * 1.0,
     "where": lambda c, a, b: np.where(c > 0, a, b),
     "less": lambda a, b: (a < b) * 1.0,
+    "equal": lambda a, b: (a == b) * 1.0,
     "maximum": np.maximum,
     "tanh": np.tanh,
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(x)),
     "exp": np.exp,
     "log": np.log,
     "sqrt": np.sqrt,
@@ -447,11 +465,13 @@ _FUNCTIONS = {
 _REDUCTIONS = {"max": np.max, "cumsum": np.cumsum}
 
 
+class Sized(Operator):
+    """One factor of a Jacobian, its rows and columns, and the units of the loop that it stems from."""
+
+
 def chained(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """A product of matrices, columns, rows (matrices of one row) and numbers."""
-    if not a.ndim or not b.ndim:
-        return a * b
-    return a[:, None] @ b if a.ndim == 1 else a @ b
+    """A product of matrices and numbers."""
+    return a @ b if a.ndim and b.ndim else a * b
 
 
 class Numbers:
@@ -460,7 +480,7 @@ class Numbers:
     def __init__(self, walk: Walkthrough, past: str) -> None:
         self.walk = walk
         random = np.random.default_rng(0)
-        sizes = {name: 3 + index for index, name in enumerate(sorted(walk.cell.widths))}
+        self.sizes = sizes = {name: 3 + index for index, name in enumerate(sorted(walk.cell.widths))}
         moved = [node.target for node in walk.program.step if isinstance(node, Shift)]
         known = [
             *walk.program.inputs,
@@ -469,12 +489,14 @@ class Numbers:
             *(past.value for _, past in walk.program.pasts.values()),
         ]
         shapes = {value.name: [width.evaluate(sizes) for width in value.shape] for value in known}
-        self.values = {name: random.normal(size=shape) for name, shape in shapes.items()}
+        self.values = {name: np.array(random.normal(size=shape)) for name, shape in shapes.items()}
         self.values |= {name: np.array(number) for name, number in walk.program.constants.items()}
+        self.values |= {f"width {name}": np.array(float(size)) for name, size in sizes.items()}
         for value in walk.program.parameters:
             if value.kind is Kind.SIZE:
                 self.values[value.name] = np.array(float(sizes[value.shown]))
-        self.size = len(self.values[past])
+        self.size = self.values[past].size
+        self.units = 0
         self.totals: dict[sympy.Expr, np.ndarray] = {}
         for value in known:
             for block in walk.columns.blocks.get(walk.names.table[value.name].author, ()):
@@ -484,7 +506,43 @@ class Numbers:
 
     def run(self) -> None:
         for part in (*self.walk.setup, *self.walk.step):
-            self.values[part.target.name] = self(part.equation.right)
+            arranged = isinstance(part.node, (Move, Outer, Apply, Turn, Unit))
+            self.values[part.target.name] = self.arranged(part) if arranged else self(part.equation.right)
+
+    def arranged(self, part: Part) -> np.ndarray:
+        """Copied units, and products with matrices of the step, which are kept as rows of elements."""
+        node, target = part.node, part.target
+        shape = [width.evaluate(self.sizes) for width in target.shape]
+        match node:
+            case Move():
+                into, start, size = (w.evaluate(self.sizes) for w in (node.into, node.start, node.size))
+                made = self.values.get(target.name, np.zeros(shape)).ravel()
+                made[into : into + size] += self.values[node.source.name].ravel()[start : start + size]
+            case Outer():
+                made = np.outer(*map(self.vector, (node.left, node.right), node.shape))
+            case Apply():
+                matrix = self.values[node.matrix.name].reshape([w.evaluate(self.sizes) for w in node.shape])
+                matrix = matrix.T if node.transposed else matrix
+                made = matrix @ self.vector(node.vector, node.shape[0 if node.transposed else 1])
+            case Turn():
+                made = self.values[node.source.name].T
+            case _:
+                made = np.eye(shape[0])
+        return made.reshape(shape)
+
+    def vector(self, value: Value | None, width: Width) -> np.ndarray:
+        """A vector, of ones where there is none."""
+        return np.ones(width.evaluate(self.sizes)) if value is None else self.values[value.name]
+
+    def sized(self, part: Part, edge: Edge) -> Edge:
+        """An edge whose factor tells its size; the identity has that of the past state."""
+        multiple = isinstance(edge.factor, Chain) and isinstance(edge.factor.args[-1], Identity)
+        if isinstance(edge.factor, Identity) or multiple:
+            return edge
+        shape = part.node.shape if isinstance(part.node, Reduce) else part.target.shape
+        units = shape[0].evaluate(self.sizes) if shape else 1
+        size = [value.width.evaluate(self.sizes) for value in (part.target, edge.read)]
+        return dataclasses.replace(edge, factor=Sized(edge.factor, *size, units))
 
     def __call__(self, node: sympy.Expr) -> np.ndarray:
         if node in self.totals:
@@ -494,14 +552,17 @@ class Numbers:
         if node.is_Number:
             return np.array(float(node))
         match node:
+            case Sized():
+                *size, self.units = map(int, node.args[1:])
+                return self.factor(node.args[0], *size)
             case Identity():
                 return np.eye(self.size)
             case Diagonal():
                 return np.diag(self(node.args[0]))
             case Ones():
-                return np.ones(self.size)
+                return np.ones(self.units)
             case Running():
-                return np.tril(np.ones((self.size, self.size)))
+                return np.tril(np.ones((self.units, self.units)))
             case Transposed():
                 return self(node.args[0])[None, :]
             case OverUnits():
@@ -515,10 +576,52 @@ class Numbers:
         operation = {sympy.Add: np.add, sympy.Mul: np.multiply, sympy.Pow: np.power}[node.func]
         return functools.reduce(operation, map(self, node.args))
 
+    def factor(self, node: sympy.Expr, rows: int, columns: int) -> np.ndarray:
+        """One factor of a Jacobian as a matrix."""
+        match node:
+            case Kronecker():
+                made = self.kronecker(node, rows, columns)
+            case Selection():
+                first, end, start, stop = (int(self(argument)) for argument in node.args)
+                made = np.zeros((rows, columns))
+                made[first:end, start:stop] = np.eye(stop - start)
+            case Transposed():
+                made = self(node.args[0]).reshape(columns, rows).T
+            case _:
+                made = np.reshape(self(node), (rows, columns))
+        assert made.shape == (rows, columns)
+        return made
 
-@pytest.mark.parametrize("path", ZOO, ids=lambda path: path.stem)
-def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
-    walk = walkthrough(path.read_text(encoding="utf-8"))
+    def kronecker(self, node: Kronecker, rows: int, columns: int) -> np.ndarray:
+        """The identity is as large as the smaller side; a row or a column makes the other side larger."""
+        identity = np.eye(min(rows, columns))
+        self.units = max(rows, columns) // len(identity)
+        sides = []
+        for side in node.args:
+            turned = isinstance(side, Transposed)
+            vector = side.args[0] if turned else side
+            made = identity if isinstance(side, Identity) else self(vector).reshape(-1, 1)
+            sides.append(made.T if turned else made)
+        return np.kron(*sides)
+
+
+STEPS = {path.stem: path.read_text(encoding="utf-8") for path in ZOO} | {
+    name: TRICKY[name]
+    for name in (
+        *("matrix_state", "matrix_left_and_right", "matrix_some_steps_back", "split_values"),
+        *("joined_values", "repeated_values", "matrices_of_parameters"),
+    )
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_jacobian_is_that_of_the_step(name: str) -> None:
+    walk = walkthrough(STEPS[name])
+    sizes = Numbers(walk, next(iter(walk.program.pasts)))
+    walk.step = tuple(
+        dataclasses.replace(part, edges=tuple(sizes.sized(part, edge) for edge in part.edges))
+        for part in walk.step
+    )
     for past in walk.program.pasts:
         numbers = Numbers(walk, past)
         numbers.run()
@@ -542,14 +645,15 @@ def test_the_jacobian_is_that_of_the_step(path: Path) -> None:
 
 
 def differences(walk: Walkthrough, past: str, state: str) -> np.ndarray:
+    """The derivative of a new state with respect to a past one, a column for each unit of that."""
     columns = []
     for unit in range(Numbers(walk, past).size):
         ends = []
         for step in (1e-5, -1e-5):
             numbers = Numbers(walk, past)
-            numbers.values[past][unit] += step
+            numbers.values[past].reshape(-1)[unit] += step
             numbers.run()
-            ends.append(numbers.values[state])
+            ends.append(numbers.values[state].ravel())
         columns.append((ends[0] - ends[1]) / 2e-5)
     return np.stack(columns, axis=1)
 

@@ -42,8 +42,8 @@ def shapes(text: str) -> dict[str, str]:
 def test_the_zoo_prints_as_it_is_written(name: str) -> None:
     cell = gg.load(name)
     text = (gg.pipeline.ZOO / f"{name}.cell").read_text(encoding="utf-8")
-    if "\nfor " in text or re.search(r"\[t[-+0-9]*[a-z]", text):
-        # A loop is written out, and a constant in a delay is a number.
+    if "\nfor " in text or re.search(r"\[t[-+0-9]*[a-z]|\brepeat\(.*, [a-z]+\)\n", text):
+        # A loop is written out, and a constant in a delay or a number of times is a number.
         assert gg.parse(str(cell), name) == cell
     else:
         assert str(cell) == text

@@ -83,6 +83,20 @@ CHANGES = {
         - c[t] = f * c[t-1] + i * g
         + c[t] = clip(f * c[t-1] + i * g, -3, 3)
     """,
+    "variational(gru, x=0.2, h=0.3)": """
+        + u_x: sequence
+        + p_x: constant = 0.2
+        + u_h: sequence
+        + p_h: constant = 0.3
+        + x_kept[t] = where(u_x < p_x, 0, x[t] / (1 - p_x))
+        + h_kept[t] = where(u_h < p_h, 0, h[t-1] / (1 - p_h))
+        - z = sigmoid(W_z @ x[t] + U_z @ h[t-1] + b_z)
+        + z = sigmoid(W_z @ x_kept[t] + U_z @ h_kept[t] + b_z)
+        - r = sigmoid(W_r @ x[t] + U_r @ h[t-1] + b_r)
+        + r = sigmoid(W_r @ x_kept[t] + U_r @ h_kept[t] + b_r)
+        - g = tanh(W_g @ x[t] + U_g @ (r * h[t-1]) + b_g)
+        + g = tanh(W_g @ x_kept[t] + U_g @ (r * h_kept[t]) + b_g)
+    """,
     "coupled(lstm, i=f)": """
         - i = sigmoid(W_i @ x[t] + U_i @ h[t-1] + b_i)
         + i = 1 - f
@@ -124,6 +138,7 @@ COMBINED = (
     "hard({})",
     "residual({})",
     "reverse({})",
+    "variational({}, h=0.2)",
 )
 
 
@@ -202,6 +217,38 @@ def test_dropout_scales_what_stays() -> None:
     assert np.allclose(found, np.where(u < 0.25, 0, plain / 0.75), rtol=1e-14)
 
 
+def test_variational_dropout_drops_the_same_units_in_all_steps() -> None:
+    """Against PyTorch's cell by hand, with the masks put in where Gal and Ghahramani do."""
+    cell = gg.load("variational(lstm, x=0.4, h=0.3)")
+    u = noise(cell, {"x": 3, "h": 5}, 6, 4, seed=1, dtype=np.float64)
+    assert {name: array.shape for name, array in u.items()} == {"u_x": (4, 3), "u_h": (4, 5)}
+    found = ran(cell, {"x": X, **u}, {"h": H, "c": H}).outputs["h"]
+    keep_x, keep_h = (u["u_x"] >= 0.4) / 0.6, (u["u_h"] >= 0.3) / 0.7
+    assert 0 < keep_x.astype(bool).mean() < 1
+    state = {"h": H, "c": H}
+    for t in range(6):
+        # What the first step reads of h is what the mask left.
+        step = ran("lstm", {"x": X[t : t + 1] * keep_x}, {"h": state["h"] * keep_h, "c": state["c"]})
+        state = step.final
+        np.testing.assert_allclose(found[t], state["h"], rtol=1e-13)
+
+
+def test_chrono_biases_span_the_memories() -> None:
+    values = gg.modifiers.chrono(20_000, 50, seed=3)
+    assert np.array_equal(values["b_i"], -values["b_f"])
+    spans = np.exp(values["b_f"])
+    assert 1 <= spans.min() < 1.05
+    assert 48.9 < spans.max() <= 49
+    assert spans.mean() == pytest.approx(25, rel=0.02)
+    assert (values["b_f"] != gg.modifiers.chrono(20_000, 50, seed=4)["b_f"]).any()
+    assert set(gg.modifiers.chrono(3, 9, forget="b_z", into="")) == {"b_z"}
+    k = gg.compile("lstm", backend="numpy")
+    p = k.init({"x": 3, "h": 5}, values=gg.modifiers.chrono(5, 50))
+    assert p["b_f"].dtype == np.float32 and (p["b_f"] == -p["b_i"]).all()
+    with pytest.raises(ArgumentError, match="longest: is 2; expected an integer, at least 3"):
+        gg.modifiers.chrono(5, 2)
+
+
 def test_padded_steps_do_not_count() -> None:
     mask = np.array([1, 0, 1, 1, 0, 1.0])
     m = np.broadcast_to(mask[:, None, None], (6, 4, 1)).copy()
@@ -229,6 +276,12 @@ def test_starting_values() -> None:
     assert (p["b_f"] == 1).all()
     assert (p["b_i"] == -0.5).all()
     assert not p["b_o"].any()
+
+
+def test_noise_for_numbers_and_matrices() -> None:
+    cell = gg.load("zoneout(mlstm, m=0.1, C=0.2)")
+    found = noise(cell, {"v": 4, "k": 3}, 5, 2)
+    assert {name: array.shape for name, array in found.items()} == {"u_m": (5, 2, 1), "u_C": (5, 2, 12)}
 
 
 def test_noise() -> None:
@@ -272,12 +325,16 @@ def test_every_cell_can_be_modified(name: str) -> None:
         gg.modifiers.padded(cell),
         gg.modifiers.clipped(cell, **rates),
         gg.modifiers.hard(cell),
-        gg.modifiers.layer_norm(cell, "carried"),
+        *([gg.modifiers.layer_norm(cell, "carried")] if has_vector(cell) else []),
     ):
         assert gg.parse(str(changed), changed.name) == changed
         assert list(changed.outputs) == list(cell.outputs)
         assert list(changed.states) == list(cell.states)
         assert changed.doc.startswith(cell.doc.strip().split("\n")[0])
+
+
+def has_vector(cell: gg.Cell) -> bool:
+    return any(len(variable.shape) == 1 for variable in cell.states.values())
 
 
 MISTAKES = [
@@ -299,7 +356,8 @@ MISTAKES = [
     ("starting(lstm, U_i=1)", UnknownName, "U_i is no vector of lstm"),
     ("starting(lstm, b_i=b)", ArgumentError, "b_i: is 'b'"),
     ("layer_norm(lstm, before)", UnknownName, "before is no placement of lstm"),
-    ("layer_norm(lstm, read, state=x)", UnknownName, "x is no state of lstm"),
+    ("layer_norm(lstm, read, state=x)", UnknownName, "x is no state of one axis of lstm"),
+    ("layer_norm(retnet, carried)", UnknownName, " is no state of one axis of retnet"),
     ("layer_norm(lstm, read, value=c)", CellSyntaxError, "layer_norm takes other arguments"),
     ("projected(lstm, x)", UnknownName, "x is no state of lstm"),
     ("residual(lstm, h, h)", UnknownName, "h is no input of lstm"),

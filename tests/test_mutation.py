@@ -16,15 +16,22 @@ import gategen as gg
 from gategen.calculus.differences import gradients
 from gategen.calculus.interpret import ForwardRun, backward, forward
 from gategen.calculus.ir import (
+    Apply,
     Assign,
     Contract,
     Island,
     Kind,
+    Move,
     Node,
+    Outer,
     OuterRows,
     Product,
+    Scan,
+    Shift,
+    Turn,
     Value,
     flatten,
+    sources,
 )
 from gategen.calculus.problem import Array, params_by_value, relative_error
 from gategen.calculus.program import Program
@@ -34,10 +41,13 @@ from gategen.language.notation import rebuild, substitute
 CELLS = (
     *gg.pipeline.zoo(),
     *("heads", "scalar_gate", "derived_from_derived", "past_input", "surrogates", "kinks", "right_to_left"),
+    *("matrix_of_columns_and_rows", "matrices_of_parameters", "split_values", "joined_values"),
 )
 
-# A unit that is open for a twentieth of its period is shut in so short a sequence, and its terms are zero.
-TURNED = {"lstm_phased": {"r": 0.6}}
+# Values, and numbers of sequences, with which few steps take all branches: a unit that is open for more
+# than a twentieth of its period, and gates of which now one is the larger, now the other.
+TURNED = {"lstm_phased": {"r": 0.6}, "mlstm": {"b_f": 1.0, "b_i": 0.0}}
+SEQUENCES = {"mlstm": 5}
 # What cancels out may be anything: its gradient is zero, and no gradient depends on it.
 CANCELLED = {"rwkv4": "q"}
 
@@ -59,9 +69,10 @@ def wrong(node: Node) -> Iterator[Sequence[Node]]:
         case Contract(products=(product,)):
             turned = negative(product.operand)
             yield turned, replace(node, products=(replace(product, operand=turned.assigns[0].target),))
-        case OuterRows():
-            turned = negative(node.left)
-            yield turned, replace(node, left=turned.assigns[0].target)
+        case OuterRows() | Scan() | Move() | Outer() | Apply() | Turn() | Shift():
+            (value, *_) = sources(node)
+            turned = negative(value)
+            yield turned, reading(node, value, turned.assigns[0].target)
         case Island(assigns=(Assign() as assign,)):
             for expr in (-assign.expr, *inner(assign.expr)):
                 yield (Island((replace(assign, expr=expr),)),)
@@ -119,9 +130,9 @@ class Answers:
 
     def __init__(self, name: str) -> None:
         self.plan, _ = cells.plans(name)
-        self.given = cells.problem(name, cells.Setting(4, 2, (2, 3, 5)))
+        self.given = cells.problem(name, cells.Setting(4, SEQUENCES.get(name, 2), (2, 3, 5)))
         for parameter, value in TURNED.get(name, {}).items():
-            self.given.params[parameter][:] = value
+            self.given.params[parameter][...] = value
         frozen = {v.shown for v in self.plan.program.parameters if v.kind is Kind.FROZEN}
         self.expected = {k: v for k, v in gradients(self.plan, self.given).items() if k[1] not in frozen}
         self.params = params_by_value(self.plan.program, self.given.params)

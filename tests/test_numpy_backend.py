@@ -103,6 +103,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"T": 1, "B": 3, "lengths": (1, 0, 1), "padding": np.nan},
 ]
 
+# What is divided by its length, or by itself, is a sign where it has one unit: its gradient is rounding.
+NOT_OF_ONE = ("deltanet", "linear_attention")
+
 ALL = ZOO | CELLS | CLASHES
 
 
@@ -135,6 +138,8 @@ def run(module: Any, given: Problem, keep: bool = True) -> tuple[Any, Any]:
 def test_agrees_with_the_interpreter(name: str, full: bool) -> None:
     plan, _, module = module_of(ALL[name], full)
     for setting in SETTINGS:
+        if name in NOT_OF_ONE and setting.get("widths") == (1,):
+            setting = {**setting, "widths": (2,)}
         given = problem(plan.program, **setting)
         (outputs, final, tape), (d_inputs, d_params, d_initial) = run(module, given)
         # The oracle never sees the padding, so that nothing can leak on both sides.

@@ -39,6 +39,14 @@ LINEAR = (
     "t_lstm",
     "t_rnn",
 )
+# Outer products are added up, and read by products with a matrix of the step.
+MEMORIES = {
+    "deltanet": Recurrence(1, True, False),
+    "gated_linear_attention": Recurrence(0, True, True),
+    "linear_attention": Recurrence(0, True, True),
+    "mamba": Recurrence(0, True, True),
+    "retnet": Recurrence(0, True, True),
+}
 TEXTS = {
     "a matrix": ("h[t] = U_h @ h[t-1] + W_h @ x[t]", Recurrence(1, True, False)),
     "two matrices": ("h[t] = U_h @ (V_h @ h[t-1]) + x[t]", Recurrence(2, True, False)),
@@ -70,8 +78,9 @@ def test_depth(name: str) -> None:
 
 def test_linear_cells_of_the_zoo() -> None:
     found = {name: of(gg.load(name)) for name in gg.pipeline.zoo()}
-    assert {name for name, step in found.items() if step.linear} == {*LINEAR}
+    assert {name for name, step in found.items() if step.linear} == {*LINEAR, *MEMORIES}
     assert all(found[name] == Recurrence(0, True, True) for name in LINEAR)
+    assert {name: found[name] for name in MEMORIES} == MEMORIES
 
 
 @pytest.mark.parametrize("case", TEXTS)

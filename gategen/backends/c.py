@@ -53,8 +53,12 @@ ROUTINES: Routines = {
     "scan": (),
     "move": (),
     "spread": (),
+    "each_column": (),
+    "each_row": (),
     "apply": (),
     "apply_T": (),
+    "row_sums": (),
+    "column_sums": (),
     "turn": (),
     "identity": (),
 }

@@ -57,8 +57,12 @@ ROUTINES = {
     "scan": (),
     "move": (),
     "spread": (),
+    "each_column": (),
+    "each_row": (),
     "apply": (),
     "apply_T": (),
+    "row_sums": (),
+    "column_sums": (),
     "turn": (),
     "identity": (),
 }

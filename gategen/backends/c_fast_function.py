@@ -36,7 +36,7 @@ class FastInterface(Interface):
         "params: may be NULL if they are those of the call before with the same widths and work.",
         "team: the threads that share the work, from gg_team_make; NULL for the caller's alone.",
         "No array that is written may overlap another one, but a final state may be its own start.",
-        "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
+        "Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was done.",
     )
 
     def arguments(self, what: str) -> list[str]:
@@ -189,6 +189,10 @@ class FastFunction(Function):
         self.sections.add("Inputs, [T][B] rows.", lines)
         if self.adjoint and self.taped:
             missing.append("!tape")
+        self.required += [
+            f"{self.interface.width(width, of='dims->')} < {least}"
+            for width, least in self.program.least.items()
+        ]
         if missing:
             text = " || ".join(missing)
             self.required.append(f"(T * B > 0 && {f'({text})' if len(missing) > 1 else text})")

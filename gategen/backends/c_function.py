@@ -100,6 +100,7 @@ class Function:
         self.sections.add("Inputs, [T][B] rows.", lines)
         if self.adjoint and self.taped:
             planes.append("!tape")
+        self.required += [f"{arrays.width(width)} < {least}" for width, least in self.program.least.items()]
         if planes:
             missing = " || ".join(planes)
             self.required.append(f"({self.some} && {f'({missing})' if len(planes) > 1 else missing})")

@@ -26,6 +26,7 @@ from gategen.calculus.ir import (
     SumRows,
     Turn,
     Value,
+    sources,
     writes,
 )
 from gategen.calculus.program import Program
@@ -240,13 +241,17 @@ class NodeWriter:
         """The same for what a routine does."""
         target = self._row(node.target, often)
         clears = [] if node.target.name in self.done else [self.clear_row(node.target, target)]
-        call = self._routine(node, target, lambda value: self._row(value, often) if value else "NULL")
+        call = self._routine(node, target, lambda value: self._row(value, often))
         if node.target.name in self.optional:
             clears, call = [f"if ({target}) {{ {line} }}" for line in clears], f"if ({target}) {{ {call} }}"
         return [call] if isinstance(node, Extreme) else [*clears, call], clears
 
-    def _routine(self, node: Along, target: str, row: Callable[[Value | None], str]) -> str:
-        """The call of the routine for one row."""
+    def _routine(self, node: Along, target: str, row: Callable[[Value], str]) -> str:
+        """The call of the routine for one row.
+
+        No routine asks inside its loops whether an operand is there: GCC 12 vectorizes that wrongly for some
+        constant sizes.
+        """
         width = self.arrays.width
         match node:
             case Extreme():
@@ -263,10 +268,13 @@ class NodeWriter:
                     into = offset(into, width(node.into))
                 return self.call("move", width(node.size), source, into)
             case Outer():
-                return self.call("spread", *map(width, node.shape), row(node.left), row(node.right), target)
+                sides = [row(value) for value in (node.left, node.right) if value is not None]
+                routine = "spread" if len(sides) == 2 else "each_row" if node.left is None else "each_column"
+                return self.call(routine, *map(width, node.shape), *sides, target)
             case Apply():
-                routine = "apply_T" if node.transposed else "apply"
-                return self.call(routine, *map(width, node.shape), row(node.matrix), row(node.vector), target)
+                plain, turned = ("row_sums", "column_sums") if node.vector is None else ("apply", "apply_T")
+                routine = turned if node.transposed else plain
+                return self.call(routine, *map(width, node.shape), *map(row, sources(node)), target)
             case Turn():
                 return self.call("turn", *map(width, node.source.shape), row(node.source), target)
         return self.call("identity", width(node.target.shape[0]), target)

@@ -47,7 +47,7 @@ class Interface:
     rules: ClassVar[tuple[str, ...]] = (
         "work: aligned for the type of the elements; holds nothing between calls.",
         "No array that is written may overlap another one.",
-        "Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.",
+        "Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was done.",
     )
 
     cell: Cell
@@ -70,27 +70,32 @@ class Interface:
                 words += ["frozen"] if value.kind is Kind.FROZEN else []
                 self._add(self.params, value.name, value.name, self.shape(value), ", ".join(words))
         for value in program.inputs:
-            self._add(self.inputs, value.name, value.name, self.shape(value), value.shown)
+            self._add(self.inputs, value.name, value.name, self.shape(value), self._shown(value))
         declared = {carry.state.name: carry.initial for carry in program.carries}
         for name, steps in program.begins.items():
             when = f"{steps} to 1 steps before the first" if steps > 1 else "before the first step"
-            shown = f"{name} {when}, NULL for {declared.get(name, 0.0):g}"
+            shown = f"{self._shown(program.values[name], name)} {when}, NULL for {declared.get(name, 0.0):g}"
             self._add(self.inputs, f"start {name}", f"{name}_initial", self._row(name), shown)
         for value in program.outputs:
-            self._add(self.outputs, value.name, value.name, self.shape(value), value.shown)
+            self._add(self.outputs, value.name, value.name, self.shape(value), self._shown(value))
         for name in declared:
             steps = program.begins[name]
             when = f"in the last {steps} steps, oldest first" if steps > 1 else "after the last step"
             self._add(self.outputs, f"final {name}", f"{name}_final", self._row(name), f"{name} {when}")
         self.lengths = c_name("lengths", {member.name for member in self.inputs.values()})
 
+    def _shown(self, value: Value, name: str = "") -> str:
+        """How an author would write it, and what a row holds."""
+        elements = self.cell.elements(value.name)
+        return f"{name or value.shown}{elements and ', '}{elements}{elements and ','}".rstrip(",")
+
     def _add(self, members: dict[str, Member], key: str, wanted: str, shape: str, meaning: str) -> None:
         name = c_name(wanted, {member.name for member in members.values()})
         members[key] = Member(name, shape, meaning)
 
-    def width(self, width: Width) -> str:
-        """A width in members of the struct of sizes."""
-        return str(width.substitute({name: Width.of(self.sizes[name]) for name in width.names}))
+    def width(self, width: Width, of: str = "") -> str:
+        """A width in members of the struct of sizes, which they may be read from."""
+        return str(width.substitute({name: Width.of(of + self.sizes[name]) for name in width.names}))
 
     def _row(self, name: str) -> str:
         steps, width = self.program.begins[name], self.program.values[name].width

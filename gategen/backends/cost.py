@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import sympy
 from sympy import Add, Expr, Integer, Mul, Pow
@@ -62,6 +63,10 @@ def products(walkthrough: Walkthrough) -> list[ProductCost]:
     """The matrix products of a step, those of one shape together."""
     found: dict[tuple[Expr, int], list[Expr]] = {}
     for part in walkthrough.step:
+        if _multiplies(part.node):
+            rows, columns = map(width_formula, part.node.shape)
+            key = (sympy.expand(rows * columns), len(part.edges))
+            found.setdefault(key, []).append(part.equation.right)
         if not isinstance(part.node, Contract):
             continue
         for product, written in zip(part.node.products, _written(part), strict=False):
@@ -74,6 +79,11 @@ def products(walkthrough: Walkthrough) -> list[ProductCost]:
         ProductCost(tuple(written), ordered(len(written) * size), ordered(back * len(written) * size))
         for (size, back), written in found.items()
     ]
+
+
+def _multiplies(node: Node) -> TypeGuard[Outer | Apply]:
+    """Whether a node is a product of vectors, or with a matrix of the step."""
+    return isinstance(node, (Outer, Apply)) and len(sources(node)) == 2
 
 
 def _written(part: Part) -> list[Expr]:
@@ -118,10 +128,8 @@ def _work(node: Node) -> tuple[int, int]:
     extra = 0
     if isinstance(node, (Reduce, SumRows)):
         expressions, extra = (node.expr,), 1
-    elif isinstance(node, (Extreme, Scan)):
+    elif isinstance(node, (Extreme, Scan)) or (isinstance(node, Apply) and node.vector is None):
         extra = 1
-    elif isinstance(node, (Outer, Apply)):
-        extra = sum(value is not None for value in sources(node))
     elif isinstance(node, Contract):
         extra = len(node.addends)
     elif hasattr(node, "assigns"):

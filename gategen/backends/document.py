@@ -26,7 +26,7 @@ from gategen.backends.formula import (
 from gategen.backends.naming import width_formula
 from gategen.backends.reasons import Nouns, Prose, arguments, listed, reason
 from gategen.backends.walkthrough import Edge, Line, Part, Walkthrough
-from gategen.calculus.ir import Contract, Island, Kind, Reduce, flatten
+from gategen.calculus.ir import Contract, Island, Kind, Outer, Reduce, flatten
 from gategen.calculus.order import arrange
 from gategen.calculus.program import Program
 from gategen.language.cell import Cell, Variable
@@ -66,6 +66,7 @@ class Document:
         citation: The other lines.
         reverse: Whether steps run from right to left.
         delay: How many steps back a step reads a state at most.
+        outer: The rule of the outer product, if there is one.
         names: How symbols are written.
         symbols: Symbol, meaning, shape.
         functions: Function, derivative.
@@ -89,6 +90,7 @@ class Document:
     citation: tuple[str, ...]
     reverse: bool
     delay: int
+    outer: Prose
     names: Names
     symbols: tuple[Row, ...]
     functions: tuple[Row, ...]
@@ -119,6 +121,7 @@ def document(cell: Cell, program: Program) -> Document:
         citation=tuple(line for line in rest if line),
         reverse=program.reverse,
         delay=max((carry.delay for carry in program.carries), default=1),
+        outer=_outer_rule(walk.names) if any(isinstance(n, Outer) for n in program.step) else (),
         names=walk.names,
         symbols=tuple(_symbols(walk, nouns)),
         functions=tuple(_functions(walk)),
@@ -230,6 +233,14 @@ def _functions(walk: Walkthrough) -> Iterable[Row]:
 
 def _function_value(names: Names) -> sympy.Symbol:
     return names.add("function value", Name("y", "y"))
+
+
+def _outer_rule(names: Names) -> Prose:
+    shown = {letter: Name(letter, letter, rank=2 if letter == "S" else 1) for letter in "Suv"}
+    S, u, v = (names.add(f"rule {letter}", name) for letter, name in shown.items())
+    d_S, d_u, d_v = (names.add(f"rule d {letter}", name.of_adjoint()) for letter, name in shown.items())
+    found = listed([(Equality(d_u, Chain(d_S, v)),), (Equality(d_v, Chain(Transposed(d_S), u)),)])
+    return (" Likewise an outer product ", Equality(S, Chain(u, Transposed(v))), " gives ", *found, ".")
 
 
 def _arriving(walk: Walkthrough) -> Iterable[Line]:

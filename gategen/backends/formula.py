@@ -94,7 +94,7 @@ class Units(Operator):
 
 
 class Selection(Operator):
-    """The matrix with a one where a unit goes: the first unit taken, the one behind the last."""
+    """The matrix with a one where a unit goes: the first place and the one behind the last, then whence."""
 
 
 class OverSteps(Operator):

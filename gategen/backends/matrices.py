@@ -8,7 +8,6 @@ from gategen.backends.formula import Chain, Identity, Kronecker, Ones, Selection
 from gategen.backends.naming import width_formula
 from gategen.calculus.ir import Along, Apply, Move, Node, Outer, Turn, Value
 from gategen.language.arrangements import ARRANGEMENTS
-from gategen.language.notation import MatVec
 from gategen.language.shapes import Width
 
 
@@ -26,12 +25,14 @@ def arranged(node: Along) -> Expr:
             return ARRANGEMENTS["repeat"](left.symbol, times.constant)
         case Outer(left=Value() as left, right=Value() as right):
             return ARRANGEMENTS["outer"](left.symbol, right.symbol)
+        case Apply(vector=None) if not node.shape[1].names and not node.transposed:
+            return Chain(Kronecker(Identity(), Transposed(Ones())), node.matrix.symbol)
         case Apply(vector=None):
             return ARRANGEMENTS["along"](node.matrix.symbol, 0 if node.transposed else 1)
         case Apply(vector=Value() as vector):
             if node.transposed:
                 return Chain(Transposed(node.matrix.symbol), vector.symbol)
-            return MatVec(node.matrix.symbol, vector.symbol)
+            return Chain(node.matrix.symbol, vector.symbol)
         case Turn():
             return Transposed(node.source.symbol)
     return Identity()
@@ -55,7 +56,8 @@ def slope(node: Node, back: Node) -> Expr:
         case Move():
             if node.size == node.target.width == node.source.width:
                 return Identity()
-            return Selection(*map(width_formula, (node.start, node.start + node.size)))
+            ends = (node.into, node.into + node.size, node.start, node.start + node.size)
+            return Selection(*map(width_formula, ends))
         case Outer():
             assert isinstance(back, Apply)
             other = node.left if back.transposed else node.right

@@ -62,7 +62,7 @@ def view(plan: Schedule, cell: Cell) -> ReferenceView:
     return ReferenceView(
         cell=_quoted(" ".join(cell.name.split())),
         doc=_quoted(cell.doc.strip() or cell.name),
-        table="\n".join(_table(plan.program)),
+        table="\n".join(_table(plan.program, cell)),
         delayed=max(plan.program.begins.values(), default=1) > 1,
         definitions=("\n".join(imports), *functions.values()),
         numpy=numpy,
@@ -76,7 +76,7 @@ def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
-def _table(program: Program) -> Iterator[str]:
+def _table(program: Program, cell: Cell) -> Iterator[str]:
     writer = NumpyWriter(LocalNames(()))
     weights = [v for v in program.parameters if v.kind in (Kind.PARAMETER, Kind.FROZEN)]
     rows = [("inputs", v.name, writer.shape(v.shape, "T", "B")) for v in program.inputs]
@@ -91,5 +91,6 @@ def _table(program: Program) -> Iterator[str]:
     wide = max(len(name) for _, name, _ in rows)
     last = ""
     for group, name, shape in rows:
-        yield f"{group if group != last else '':8}  {name:{wide}}  {shape}"
+        elements = cell.elements(name) if group != "params" else ""
+        yield f"{group if group != last else '':8}  {name:{wide}}  {shape}{elements and ': '}{elements}"
         last = group

@@ -41,7 +41,9 @@ class MatrixWriter:
 
     def _moved(self, node: Move) -> str:
         source, target = self.read(node.source), node.target
-        if target.timeless and len(target.shape) != len(node.source.shape):
+        if target.timeless and not target.shape:
+            return f"{source}[{self.writer.width(node.start)}]"
+        if target.timeless and {len(target.shape), len(node.source.shape)} == {1, 2}:
             return f"{source}.reshape{self.writer.shape(target.shape)}"
         return source + span(self.writer, node.start, node.size, node.source.width)
 

@@ -159,7 +159,8 @@ class Printer(ABC):
                 vector, first, end = arguments
                 return _ATOM, self.units(self.write(vector), self.write(first), self.write(end))
             case Selection():
-                return _ATOM, self.units(self.symbol("selection"), *map(self.write, arguments))
+                first, end, start, stop = map(self.write, arguments)
+                return _ATOM, self.units(self.symbol("selection"), f"{first}:{end}, {start}", stop)
             case OverSteps():
                 return _PRODUCT, self.over_steps(self.write(arguments[0], _PRODUCT))
             case OverUnits():

@@ -22,6 +22,7 @@ from gategen.calculus.ir import (
     Turn,
     Value,
     flatten,
+    sources,
 )
 from gategen.calculus.lower import identifier
 from gategen.language.functions import ElementWise
@@ -98,7 +99,10 @@ def reason(part: Part, nouns: Nouns) -> Prose:
     if isinstance(part.node, Contract):
         return ("by the rule of the matrix product ", *_receive(part.edges, nouns))
     if type(part.node) in _BARRIERS:
-        return (f"by the rule of the {_BARRIERS[type(part.node)]} ", *_receive(part.edges, nouns))
+        rule = _BARRIERS[type(part.node)]
+        if isinstance(part.node, (Outer, Apply)) and len(sources(part.node)) == 1:
+            rule = "copied units" if isinstance(part.node, Outer) else "sum"
+        return (f"by the rule of the {rule} ", *_receive(part.edges, nouns))
     if isinstance(part.node, Scan):
         matrix: Prose = (", whose matrix ", Running(), " has ones on and below its diagonal, ")
         return ("by the rule of the running sum", *matrix, *_receive(part.edges, nouns))

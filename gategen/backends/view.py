@@ -29,6 +29,7 @@ class View:
         after: The steps that read this step's states, with their verb: ``step t+1 has``.
         first: The step that runs first.
         last: The step that runs last.
+        outer: The rule of the outer product, if there is one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class View:
     after: str
     first: str
     last: str
+    outer: str
     symbols: tuple[str, ...]
     functions: tuple[str, ...]
     equations: str
@@ -112,6 +114,7 @@ def view(document: Document, markup: Markup) -> View:
         after=_span(markup, "-" if reverse else "+", document.delay, " has", " have"),
         first="T-1" if reverse else "0",
         last="0" if reverse else "T-1",
+        outer=markup.prose(document.outer),
         symbols=rows(document.symbols),
         functions=rows(document.functions),
         equations=lines(document.equations),

@@ -337,10 +337,16 @@ def _receives(node: Forward, back: Node, primal: Value) -> bool:
         case Turn():
             return primal == node.source and isinstance(back, Turn)
         case Outer():
-            return isinstance(back, Apply) and primal == (node.right if back.transposed else node.left)
+            if not isinstance(back, Apply):
+                return False
+            sides = (node.right, node.left) if back.transposed else (node.left, node.right)
+            return (primal, back.vector) == sides
         case Apply():
-            turned = isinstance(back, Apply) and back.transposed != node.transposed
-            return primal == (node.vector if turned else node.matrix) and (turned or isinstance(back, Outer))
+            if isinstance(back, Apply):
+                same = back.matrix == node.matrix and back.transposed != node.transposed
+                return same and primal == node.vector
+            other = isinstance(back, Outer) and (back.left if node.transposed else back.right)
+            return primal == node.matrix and other == node.vector
         case Unit():
             return False
     if isinstance(node, (Island, Reduce)):

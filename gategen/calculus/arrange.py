@@ -51,6 +51,9 @@ class Equation(Protocol):
     def sink(self, target: Value) -> list[Node]:
         """Where the nodes that compute a value go."""
 
+    def need(self, value: Value, units: int) -> None:
+        """Remember that a vector must have so many units."""
+
 
 def flat(shape: Shape) -> Shape:
     """The shape in which a step keeps a value: a matrix as the row of its elements."""
@@ -135,6 +138,16 @@ def _extent(equation: Equation, node: Arrangement) -> Extent:
             return (_units(shapes[0]).times(node.numbers[0]),)
         case "split":
             return (_units(shapes[0]).divided(node.numbers[1]),)
+        case "element":
+            return ()
+        case "piece":
+            return (Width((), node.numbers[1] - node.numbers[0]),)
+        case "rest":
+            return (_units(shapes[0]) - Width((), node.numbers[0]),)
+        case "flatten":
+            return (_units(shapes[0]).by(_units(shapes[0][1:])),)
+        case "reshape":
+            return Width((), node.numbers[0]), _units(shapes[0]).divided(node.numbers[0])
     return equation.extent
 
 
@@ -142,6 +155,11 @@ def _units(extent: Extent) -> Width:
     """The units of a vector, one for a number."""
     width = extent[0] if extent else None
     return width or Width((), 1)
+
+
+def _settled(extents: Extent) -> Shape:
+    """Nothing else is known of an axis: it has one unit."""
+    return tuple(width or Width((), 1) for width in extents)
 
 
 def _value(equation: Equation, node: Expr) -> Value:
@@ -191,7 +209,7 @@ def _along(equation: Equation, node: Arrangement) -> Value:
 
 
 def _summed(equation: Equation, node: Expr, vector: Value | None, extents: Extent, transposed: bool) -> Value:
-    shape = tuple(width or Width((), 1) for width in extents)
+    shape = _settled(extents)
     before, equation.extent = equation.extent, shape
     matrix = _value(equation, node)
     equation.extent = before
@@ -207,9 +225,39 @@ def _split(equation: Equation, node: Arrangement) -> Value:
     source = _value(equation, node.operands[0])
     place, count = node.numbers
     size = source.width.divided(count)
-    target = equation.own("v", (size,), source.timeless)
-    start = size.times(place)
+    return _taken(equation, source, size.times(place), size)
+
+
+def _taken(equation: Equation, source: Value, start: Width, size: Width, number: bool = False) -> Value:
+    """Some units of a vector, or one as a number."""
+    target = equation.own("v", () if number else (size,), source.timeless)
     equation.sink(target).append(Move(target, source, size, start=start, origin=equation.index))
+    return target
+
+
+def _piece(equation: Equation, node: Arrangement) -> Value:
+    source = _value(equation, node.operands[0])
+    first, *end = (Width((), number) for number in node.numbers)
+    number = node.row.name == "element"
+    size = Width((), 1) if number else end[0] - first if end else source.width - first
+    last = first + (Width((), 1) if number or not end else size)
+    equation.need(source, last.constant)
+    return _taken(equation, source, first, size, number)
+
+
+def _reshaped(equation: Equation, node: Arrangement) -> Value:
+    """The same elements: a step keeps matrices as vectors."""
+    (operand,) = node.operands
+    wanted = _extent(equation, node)
+    before, equation.extent = equation.extent, _settled(extent(equation, operand))
+    source = _value(equation, operand)
+    equation.extent = before
+    shape = _settled(wanted)
+    if not (equation.target.timeless and source.timeless):
+        return source
+    target = equation.own("v", shape, True)
+    size = flat(shape)[0]
+    equation.sink(target).append(Move(target, source, size, origin=equation.index))
     return target
 
 
@@ -240,6 +288,11 @@ _RULES: dict[str, Callable[[Equation, Arrangement], Value]] = {
     "row": _row,
     "along": _along,
     "split": _split,
+    "piece": _piece,
+    "rest": _piece,
+    "element": _piece,
+    "reshape": _reshaped,
+    "flatten": _reshaped,
     "repeat": _repeat,
     "T": _turned,
     "I": _identity,

@@ -99,6 +99,7 @@ def derive(cell: Cell) -> Program:
         gradients=gradients,
         constants={identifier(n): v.value for n, v in cell.constants.items() if v.value is not None},
         warnings=_warnings(cell, live, gradients),
+        least=lowering.least,
     )
     check(program, phases(program))
     return program

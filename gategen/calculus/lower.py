@@ -63,6 +63,7 @@ class Lowering:
         pasts: The past value of each state.
         derived: Functions of parameters only, computed once.
         kept: Values of our own that several arrangements read.
+        least: What widths must be at least, so that every element that is read is there.
     """
 
     cell: Cell
@@ -72,6 +73,7 @@ class Lowering:
     pasts: dict[str, Value] = field(default_factory=dict)
     derived: dict[Expr, Value] = field(default_factory=dict)
     kept: dict[Expr, Value] = field(default_factory=dict)
+    least: dict[Width, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         bare = self.cell.roles.bare
@@ -197,6 +199,12 @@ class _Equation:
         """A value of our own."""
         kind = Kind.DERIVED if timeless else Kind.LOCAL
         return self.lowering.new(f"{prefix}_{self.target.name}", shape, kind)
+
+    def need(self, value: Value, units: int) -> None:
+        """Remember that a vector must have so many units."""
+        least = self.lowering.least
+        if value.width.terms:
+            least[value.width] = max(units, least.get(value.width, 0))
 
     def natural(self, name: str) -> Shape:
         """The shape that an author sees."""

@@ -120,6 +120,9 @@ def draw(
     """
     rng = np.random.default_rng(seed)
     sizes = {name: setting.widths[i % len(setting.widths)] for i, name in enumerate(cell.widths)}
+    for width, least in program.least.items():
+        while width.evaluate(sizes) < least:
+            sizes |= {name: sizes[name] + 1 for name in width.names}
     sizes |= {"T": setting.steps, "B": setting.batch}
     steps, batch = setting.steps, setting.batch
     lengths = None if setting.lengths is None else np.array(setting.lengths)

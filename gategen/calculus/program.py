@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from sympy import Expr
@@ -20,6 +20,7 @@ from gategen.calculus.ir import (
     writes,
 )
 from gategen.language.notation import symbols_in_order
+from gategen.language.shapes import Width
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Program:
         gradients: Gradient value of each trainable parameter and input that has one.
         constants: Values of the constants.
         warnings: What is probably not meant.
+        least: What widths must be at least.
         shared: Names that a schedule gave to functions which a loop would compute twice.
     """
 
@@ -102,6 +104,7 @@ class Program:
     gradients: Mapping[str, Value]
     constants: Mapping[str, float]
     warnings: tuple[str, ...]
+    least: Mapping[Width, int] = field(default_factory=dict)
     shared: tuple[Value, ...] = ()
 
     @cached_property

@@ -21,7 +21,7 @@ class Row:
     Attributes:
         name: The name in the language.
         ranks: The rank of each argument; whole numbers come behind them.
-        rank: The rank of the value: 1 for a vector, 2 for a matrix.
+        rank: The rank of the value: 0 for a number, 1 for a vector, 2 for a matrix.
         form: How it is written, with the arguments by number.
         numbers: How many whole numbers there are.
         once: Whether it takes parameters only.
@@ -66,6 +66,9 @@ class Arrangement(sympy.Function):  # type: ignore[misc]
 ARRANGEMENTS: dict[str, type[Arrangement]] = {}
 """Every arrangement by name, in the order of the table."""
 
+BY_SIGNS = frozenset({"column", "row", "along", "piece", "rest", "element"})
+"""Those that a person writes with brackets, or by another name."""
+
 
 def _row(
     name: str, ranks: tuple[int, ...], rank: int, form: str, numbers: int = 0, once: bool = False
@@ -82,6 +85,11 @@ outer = _row("outer", (1, 1), 2, "outer({0}, {1})")
 column = _row("column", (1,), 2, "{0}[:, None]")
 row = _row("row", (1,), 2, "{0}[None, :]")
 along = _row("along", (2,), 1, "sum({0}, {1})", numbers=1)
+piece = _row("piece", (1,), 1, "{0}[{1}:{2}]", numbers=2)
+rest = _row("rest", (1,), 1, "{0}[{1}:]", numbers=1)
+element = _row("element", (1,), 0, "{0}[{1}]", numbers=1)
+reshape = _row("reshape", (1,), 2, "reshape({0}, {1})", numbers=1)
+flatten = _row("flatten", (2,), 1, "flatten({0})")
 split = _row("split", (1,), 1, "split({0}, {2})[{1}]", numbers=2)
 repeat = _row("repeat", (1,), 1, "repeat({0}, {1})", numbers=1)
 T = _row("T", (2,), 2, "T({0})", once=True)

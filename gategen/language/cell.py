@@ -34,6 +34,10 @@ class Variable:
     multiplied: bool = False
 
 
+_KEPT_AS_ROWS = (Role.INPUT, Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
+"""What has time: there a matrix is the row of its elements, one row of the matrix after the other."""
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A recurrent cell.
@@ -84,6 +88,14 @@ class Cell:
             problem = fault(name)
             if problem:
                 raise CellSyntaxError(f"{name!r} {problem}", where, PLAIN)
+
+    def elements(self, name: str) -> str:
+        """``n rows of m`` for a value whose rows hold the elements of a matrix; empty for any other name."""
+        variable = self.variables.get(name)
+        if variable is None or len(variable.shape) < 2 or variable.role not in _KEPT_AS_ROWS:
+            return ""
+        rows, columns = variable.shape
+        return f"{rows} rows of {columns}"
 
     @cached_property
     def _declared(self) -> dict[str, Declaration]:

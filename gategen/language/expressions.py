@@ -11,13 +11,14 @@ from typing import Any
 from sympy import Add, Expr, Float, Integer, Mul, Pow, Rational
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
+from gategen.language.arrangement_reader import ArrangementReader
 from gategen.language.arrangements import ARRANGEMENTS
 from gategen.language.fixed import Fixed
 from gategen.language.functions import ALIASES, FUNCTIONS, ElementWise
-from gategen.language.names import CALLED, LATER, PLAIN, RESERVED, fault, speaks_for_itself
+from gategen.language.names import CALLED, PLAIN, RESERVED, fault, speaks_for_itself
 from gategen.language.notation import At, Concat, MatVec, Parameter
 from gategen.language.reductions import REDUCTIONS, Reduction
-from gategen.language.source import MAX_NUMBER, MAX_POWER, Source, is_time
+from gategen.language.source import MAX_POWER, Source, is_time
 
 _COMPARISONS: dict[type[ast.cmpop], str] = {
     ast.Gt: "greater",
@@ -89,6 +90,10 @@ class ExpressionReader:
         """What is known before the cell runs."""
         return Fixed(self.source, {**self.constants, **self.loop})
 
+    @cached_property
+    def _arranging(self) -> ArrangementReader:
+        return ArrangementReader(self.source, self.fixed, self.read)
+
     def read(self, node: ast.expr) -> Expr:
         """The SymPy form of an expression; raises a `CellError` at what is not in the language."""
         reader = getattr(self, f"_read_{type(node).__name__}", None)
@@ -152,43 +157,34 @@ class ExpressionReader:
             case ast.Subscript(slice=ast.Tuple(elts=[ast.Constant(None), ast.Slice(None, None, None)])):
                 return ARRANGEMENTS["row"](self.read(node.value))
             case ast.Subscript(value=ast.Call(func=ast.Name(id="split"), args=[value, parts], keywords=[])):
-                return self._part(value, parts, node.slice)
+                return self._arranging.part(value, parts, node.slice)
         if not isinstance(node.value, ast.Name):
-            self.source.fail(node, f"cannot index '{self.source.written(node.value)}'", "name[t]")
+            return self._arranging.some(node, self.read(node.value))
         name, names = node.value.id, self.names
         self.check_name(node.value, name)
         if name in self.loop:
             self.source.fail(node, f"{name} is the index of a loop", name, kind=RoleError)
         if is_time(node.slice):
             return At(name, self._offset(node, name))
-        if name in names.bare or name in names.timed or names.declared.get(name) in _TIMED:
-            self.source.fail(node, "elements and slices of computed values are not supported yet")
+        if name in names.bare or names.declared.get(name) == "sequence":
+            return self._arranging.some(node, At(name))
+        if name in names.timed or names.declared.get(name) in _TIMED:
+            written = self.source.written(node.slice)
+            self.source.fail(node, f"{name} has a time", f"{name}[t][{written}]", kind=RoleError)
         if name in names.read:
             self.source.fail(node, f"{name} is read as {name}[t] elsewhere", f"{name}[t]", kind=RoleError)
-        if isinstance(node.slice, (ast.Slice, ast.Tuple)):
+        if isinstance(node.slice, ast.Tuple):
             hint = f"{name}[0] for a parameter with a key, {name}[:, None] for a column"
-            self.source.fail(node, "slices are not supported yet", hint)
+            self.source.fail(node, f"'{self.source.written(node)}' is not part of the language", hint)
         if names.declared.get(name) in ("constant", "scalar"):
             kind = names.declared[name]
             self.source.fail(node, f"{name} is declared as {kind} and has no elements", name, kind=RoleError)
+        if isinstance(node.slice, ast.Slice):
+            return self._arranging.some(node, self._read_Name(node.value))
         index = self.fixed.integer(node.slice, "an index")
         if index < 0:
             self.source.fail(node.slice, f"the index {index} is negative", f"{name}[0]")
         return Parameter(f"{name}[{index}]")
-
-    def _part(self, value: ast.expr, parts: ast.expr, which: ast.expr) -> Expr:
-        count = self._count(parts, "a number of parts")
-        index = self.fixed.integer(which, "an index")
-        if not 0 <= index < count:
-            problem = f"there is no part {index} of {count}"
-            self.source.fail(which, problem, f"0 to {count - 1}")
-        return ARRANGEMENTS["split"](self.read(value), index, count)
-
-    def _count(self, node: ast.expr, what: str) -> int:
-        count = self.fixed.integer(node, what)
-        if not 1 <= count <= MAX_NUMBER:
-            self.source.fail(node, f"{what} is {count}", f"1 to {MAX_NUMBER}")
-        return count
 
     def _offset(self, node: ast.Subscript, name: str) -> int:
         """The k of ``name[t + k]``, checked against what is known about ``name``."""
@@ -288,8 +284,8 @@ class ExpressionReader:
             self.source.fail(node, "the concatenation is empty", "[a, b]")
         read: list[Expr] = []
         for part in parts:
-            inner = _parts(part)
-            read += [self.read(part)] if inner is None else self._concatenation(part, inner).args
+            inner = self.read(part)
+            read += inner.args if isinstance(inner, Concat) else [inner]
         made = Concat(*read)
         self.positions.setdefault(made, self.source.position(node))
         return made
@@ -305,10 +301,10 @@ class ExpressionReader:
         name = node.func.id
         if name == "concat":
             return self._read_List(node)
-        if name in LATER:
-            self.source.fail(node.func, f"{name} is not supported yet")
+        if name in ("gather", "stack"):
+            return self._arranging.joined(node, name)
         if name in ARRANGEMENTS or (name == "sum" and len(node.args) == 2):
-            return self._arrangement(node, name)
+            return self._arranging.call(node, name)
         if name not in CALLED:
             known = self.names.timed | self.names.read
             hint = f"{name}[t]" if name in known else ""
@@ -327,26 +323,6 @@ class ExpressionReader:
         if name == "where":
             return function(self._condition(node.args[0]), *[self.read(a) for a in node.args[1:]])
         return function(*[self.read(argument) for argument in node.args])
-
-    def _arrangement(self, node: ast.Call, name: str) -> Expr:
-        row = ARRANGEMENTS["along" if name == "sum" else name].row
-        count = len(row.ranks) + min(row.numbers, 1)
-        if node.keywords or len(node.args) != count:
-            plural = "s" if count > 1 else ""
-            self.source.fail(node, f"{name} takes {count} argument{plural}", row.example)
-        operands = [self.read(argument) for argument in node.args[: len(row.ranks)]]
-        match name:
-            case "split":
-                hint = "as many names on the left, or split(...)[0]"
-                self.source.fail(node, "split gives several values", hint)
-            case "sum":
-                axis = self.fixed.integer(node.args[1], "an axis")
-                if axis not in (0, 1):
-                    self.source.fail(node.args[1], f"a matrix has no axis {axis}", "0 or 1")
-                return ARRANGEMENTS["along"](*operands, axis)
-            case "repeat":
-                return ARRANGEMENTS["repeat"](*operands, self._count(node.args[1], "a number of times"))
-        return ARRANGEMENTS[name](*operands)
 
     def _condition(self, node: ast.expr) -> Expr:
         if (

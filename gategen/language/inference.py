@@ -160,15 +160,44 @@ class _Inference:
                 return (shapes[0][0].times(node.numbers[0]),)
             case "T":
                 return shapes[0][::-1]
-        return (self._equal_part(node, shapes[0][0], equation),)
+            case "element":
+                self._check_end(node, shapes[0][0], node.numbers[0] + 1, equation)
+                return ()
+            case "piece":
+                self._check_end(node, shapes[0][0], node.numbers[1], equation)
+                return (Width((), node.numbers[1] - node.numbers[0]),)
+            case "rest":
+                self._check_end(node, shapes[0][0], node.numbers[0] + 1, equation)
+                return (shapes[0][0] - Width((), node.numbers[0]),)
+            case "flatten":
+                return (self._flattened(node, shapes[0], equation),)
+            case "reshape":
+                rows = node.numbers[0]
+                return Width((), rows), self._equal_part(node, shapes[0][0], equation, rows)
+        return (self._equal_part(node, shapes[0][0], equation, node.numbers[1]),)
 
     def _new(self) -> Width:
         """A width of which nothing is known yet."""
         self.fresh += 1
         return Width.of(f"?{self.fresh}")
 
-    def _equal_part(self, node: Arrangement, whole: Width, equation: Eq) -> Width:
-        part, count = self._new(), node.numbers[1]
+    def _check_end(self, node: Arrangement, width: Width, least: int, equation: Eq) -> None:
+        """Raise where a vector of known width has no such element."""
+        known = self.solver.resolve(width)
+        if not known.terms and known.constant < least:
+            problem = f"{self._quoted(node.operands[0], equation)} has width {known}"
+            raise ShapeError(problem, equation.position(node), f"a width of {least} or more")
+
+    def _flattened(self, node: Arrangement, shape: Shape, equation: Eq) -> Width:
+        for one, other in (shape, shape[::-1]):
+            known = self.solver.resolve(one)
+            if not known.terms:
+                return other.times(known.constant)
+        problem = f"no axis of {self._quoted(node.operands[0], equation)} is a number"
+        raise ShapeError(problem, equation.position(node), "a matrix from reshape(v, 4) or state[4, n]")
+
+    def _equal_part(self, node: Arrangement, whole: Width, equation: Eq, count: int) -> Width:
+        part = self._new()
         if not self.solver.equate(whole, part.times(count)):
             problem = f"{self._quoted(node.operands[0], equation)} has width {self._shown(whole)}"
             raise ShapeError(problem, equation.position(node), f"a width that {count} divides")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 
-from gategen.language.arrangements import ARRANGEMENTS
+from gategen.language.arrangements import ARRANGEMENTS, BY_SIGNS
 from gategen.language.functions import ALIASES, FUNCTIONS
 from gategen.language.reductions import REDUCTIONS
 
@@ -13,13 +13,10 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 KEYED = re.compile(rf"({IDENTIFIER.pattern})\[(\d{{1,9}})\]")
 """A parameter with a number as its key, such as ``U_h[0]``."""
 
-LATER = {"gather", "reshape", "stack"}
-"""Functions of the language that this version does not know yet."""
-
-CALLED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *(ARRANGEMENTS.keys() - {"column", "row", "along"})}
+CALLED = {*FUNCTIONS, *ALIASES, *REDUCTIONS, *(ARRANGEMENTS.keys() - BY_SIGNS), "gather", "stack"}
 """What a person calls by its name."""
 
-RESERVED = {*CALLED, *LATER, "concat", "t", "range"}
+RESERVED = {*CALLED, "concat", "t", "range"}
 """Names that a person cannot give to a value."""
 
 PLAIN = "a letter A-Z or a-z, then letters, digits and _, 64 at most"

@@ -77,12 +77,20 @@ class Ranks:
         matrices = _matrix_operands(equation.right)
         for part in [equation.right, *matrices] if wanted[name] == 2 else matrices:
             for symbol in _element_wise_symbols(part):
-                derived = isinstance(symbol, At) and self.roles.of[symbol.signal] is Role.DERIVED
-                if derived or (isinstance(symbol, Parameter) and self._declared_rank(symbol.name) is None):
+                if self._follows(symbol):
                     wanted[_name_of(symbol)] = 2
         changed = [key for key, rank in wanted.items() if ranks[key] != rank]
         ranks.update(wanted)
         return changed
+
+    def _follows(self, symbol: Any) -> bool:
+        """Whether a name is a matrix where it is combined with one: nothing else is known of it."""
+        if isinstance(symbol, At) and self.roles.of[symbol.signal] is Role.DERIVED:
+            return True
+        # What is only read is a vector, unless its author thought of it.
+        read = isinstance(symbol, Parameter) or symbol.signal in self.declarations
+        own = isinstance(symbol, Parameter) or self.roles.of[symbol.signal] is Role.INPUT
+        return read and own and self._declared_rank(_name_of(symbol)) is None
 
     def _is_matrix_of_a_step(self, node: Expr, ranks: Mapping[str, int]) -> bool:
         """Whether an expression is a matrix for another reason than that a weight stands in it."""

@@ -212,7 +212,7 @@ def read_call(manifest: Manifest, inputs: object, params: object, initial: objec
         ArgumentError: A name is missing or unknown, or a shape or dtype is wrong.
     """
     dtype = np.dtype(manifest.dtype)
-    x = read_named("inputs", inputs, manifest.inputs, dtype, required=ArraySpec.plane, bare=True)
+    x = read_named("inputs", inputs, manifest.inputs, dtype, required=_asked, bare=True)
     p = read_named("params", params, manifest.parameters, dtype, required=attrgetter("shape"))
     s = read_named("initial", initial, manifest.carried, dtype)
     batched = _is_batched(manifest, x)
@@ -228,6 +228,11 @@ def read_call(manifest: Manifest, inputs: object, params: object, initial: objec
     return _call(sizes, batched, x, p, s, lengths)
 
 
+def _asked(spec: ArraySpec) -> Shape:
+    """The shape in which a caller gives an input."""
+    return spec.row() if isinstance(spec, InputSpec) and spec.once == "sequence" else spec.plane()
+
+
 def settle(manifest: Manifest, sizes: Sizes, shapes: Sequence[tuple[str, Shape, FloatArray]]) -> None:
     """Solve for all widths and hold every array, under the name that errors call it, against its shape."""
     sizes.learn(
@@ -241,6 +246,17 @@ def settle(manifest: Manifest, sizes: Sizes, shapes: Sequence[tuple[str, Shape, 
     for name, members in manifest.widths.items():
         if name not in sizes.numbers:
             raise ArgumentError("initial", f"no array tells the width {name}", " or ".join(members))
+    check_least(manifest, sizes)
+
+
+def check_least(manifest: Manifest, sizes: Sizes) -> None:
+    """Raise where an element that a step reads would not be there."""
+    for width, least in manifest.least:
+        if width.evaluate(sizes.numbers) < least:
+            name = width.names[0]
+            problem = f"makes {width} {width.evaluate(sizes.numbers)}"
+            expected = f"{least} or more: the cell reads element {least - 1}"
+            raise ArgumentError(sizes.origins[name], problem, expected)
 
 
 def _call(sizes: Sizes, batched: bool, x: Arrays, p: Arrays, s: Arrays, lengths: object) -> Call:

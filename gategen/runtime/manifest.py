@@ -17,6 +17,14 @@ BATCH = Width.of("B")
 ONE = Width((), 1)
 
 
+def _width_json(width: Width) -> dict[str, Any]:
+    return {"terms": dict(width.terms), "constant": width.constant}
+
+
+def _width_from(data: Mapping[str, Any]) -> Width:
+    return Width(tuple(sorted(data["terms"].items())), data["constant"])
+
+
 @dataclass(frozen=True)
 class ArraySpec:
     """One array of a kernel, such as an output.
@@ -46,14 +54,13 @@ class ArraySpec:
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON values."""
-        shape = [{"terms": dict(width.terms), "constant": width.constant} for width in self.shape]
+        shape = [_width_json(width) for width in self.shape]
         return {**{f.name: getattr(self, f.name) for f in fields(self)}, "shape": shape}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """What `to_json` made."""
-        shape = tuple(Width(tuple(sorted(w["terms"].items())), w["constant"]) for w in data["shape"])
-        return cls(**{**data, "shape": shape})
+        return cls(**{**data, "shape": tuple(map(_width_from, data["shape"]))})
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,7 @@ class Manifest:
         warnings: What to tell the user once per compilation.
         lengths: The member of the C struct for the number of steps of each sequence.
         ahead: What a step reads of inputs that come later, as ``x[t+1]`` if it runs from left to right.
+        least: What widths must be at least, so that the elements are there that a step reads.
     """
 
     cell: str
@@ -148,6 +156,7 @@ class Manifest:
     warnings: tuple[str, ...] = ()
     lengths: str = "lengths"
     ahead: tuple[str, ...] = ()
+    least: tuple[tuple[Width, int], ...] = ()
 
     @cached_property
     def history(self) -> tuple[InputSpec, ...]:
@@ -176,6 +185,7 @@ class Manifest:
             "widths": [[name, list(members)] for name, members in self.widths.items()],
             "warnings": list(self.warnings),
             "ahead": list(self.ahead),
+            "least": [[_width_json(width), number] for width, number in self.least],
             **{part: [spec.to_json() for spec in getattr(self, part)] for part in _PARTS},
         }
 
@@ -185,7 +195,8 @@ class Manifest:
         parts = {part: tuple(kind.from_json(spec) for spec in data[part]) for part, kind in _PARTS.items()}
         widths = {name: tuple(members) for name, members in data["widths"]}
         names = {field: tuple(data[field]) for field in ("warnings", "ahead")}
-        return cls(**{**data, "widths": widths, **names, **parts})
+        least = tuple((_width_from(width), number) for width, number in data["least"])
+        return cls(**{**data, "widths": widths, "least": least, **names, **parts})
 
 
 _PARTS: dict[str, type[ArraySpec]] = {

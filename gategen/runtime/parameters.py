@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gategen.errors import ArgumentError, nearest
 from gategen.language.shapes import Width
-from gategen.runtime.arguments import Sizes
+from gategen.runtime.arguments import Sizes, check_least
 from gategen.runtime.initialise import glorot_uniform
 from gategen.runtime.manifest import Manifest, ParameterSpec, evaluate
 from gategen.runtime.memory import Arrays, FloatArray, allocate
@@ -75,6 +75,7 @@ def _solve(manifest: Manifest, widths: Mapping[str, int]) -> Sizes:
             raise ArgumentError(
                 "widths", f"the width {name} is missing", f"a number for {' or '.join(members)}"
             )
+    check_least(manifest, sizes)
     for argument, width, number in facts:
         if width.evaluate(sizes.numbers) != number:
             members = manifest.widths.get(str(width), ())

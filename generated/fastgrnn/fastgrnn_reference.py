@@ -3,7 +3,7 @@
 
 Kusupati et al. 2018, arXiv:1901.02358.
 Smooth activations and full rank, initial zeta and nu as in the authors' EdgeML, which also offers hard
-activations and low-rank matrices.
+activations and low-rank matrices. The gate is logistic; torchrecurrent has tanh there unless told otherwise.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

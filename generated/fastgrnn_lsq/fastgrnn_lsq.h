@@ -59,7 +59,8 @@ int64_t gg_fastgrnn_lsq_work_size_f32(const gg_fastgrnn_lsq_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_fastgrnn_lsq_forward_f32(const gg_fastgrnn_lsq_dims *dims,
                                 const gg_fastgrnn_lsq_params_f32 *params,
@@ -76,7 +77,8 @@ int gg_fastgrnn_lsq_forward_f32(const gg_fastgrnn_lsq_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_fastgrnn_lsq_backward_f32(const gg_fastgrnn_lsq_dims *dims,
                                  const gg_fastgrnn_lsq_params_f32 *params,
@@ -123,7 +125,8 @@ int64_t gg_fastgrnn_lsq_work_size_f64(const gg_fastgrnn_lsq_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_fastgrnn_lsq_forward_f64(const gg_fastgrnn_lsq_dims *dims,
                                 const gg_fastgrnn_lsq_params_f64 *params,
@@ -140,7 +143,8 @@ int gg_fastgrnn_lsq_forward_f64(const gg_fastgrnn_lsq_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_fastgrnn_lsq_backward_f64(const gg_fastgrnn_lsq_dims *dims,
                                  const gg_fastgrnn_lsq_params_f64 *params,

@@ -2,6 +2,7 @@
 """Recurrent network with a learned weight of its past.
 
 Kusupati et al. 2018, arXiv:1901.02358.
+Initial alpha and beta as in the authors' EdgeML, the past weighing more; in torchrecurrent they are exchanged.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

@@ -71,7 +71,8 @@ int64_t gg_gf_rnn_work_size_f32(const gg_gf_rnn_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gf_rnn_forward_f32(const gg_gf_rnn_dims *dims,
                           const gg_gf_rnn_params_f32 *params,
@@ -88,7 +89,8 @@ int gg_gf_rnn_forward_f32(const gg_gf_rnn_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gf_rnn_backward_f32(const gg_gf_rnn_dims *dims,
                            const gg_gf_rnn_params_f32 *params,
@@ -147,7 +149,8 @@ int64_t gg_gf_rnn_work_size_f64(const gg_gf_rnn_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gf_rnn_forward_f64(const gg_gf_rnn_dims *dims,
                           const gg_gf_rnn_params_f64 *params,
@@ -164,7 +167,8 @@ int gg_gf_rnn_forward_f64(const gg_gf_rnn_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gf_rnn_backward_f64(const gg_gf_rnn_dims *dims,
                            const gg_gf_rnn_params_f64 *params,

@@ -61,7 +61,8 @@ int64_t gg_gru_update_as_reset_before_work_size_f32(const gg_gru_update_as_reset
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gru_update_as_reset_before_forward_f32(
     const gg_gru_update_as_reset_before_dims *dims,
@@ -80,7 +81,8 @@ int gg_gru_update_as_reset_before_forward_f32(
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gru_update_as_reset_before_backward_f32(
     const gg_gru_update_as_reset_before_dims *dims,
@@ -129,7 +131,8 @@ int64_t gg_gru_update_as_reset_before_work_size_f64(const gg_gru_update_as_reset
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gru_update_as_reset_before_forward_f64(
     const gg_gru_update_as_reset_before_dims *dims,
@@ -148,7 +151,8 @@ int gg_gru_update_as_reset_before_forward_f64(
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_gru_update_as_reset_before_backward_f64(
     const gg_gru_update_as_reset_before_dims *dims,

@@ -2,7 +2,7 @@
 """Long expressive memory.
 
 Rusch, Mishra, Erichson, Mahoney 2022, arXiv:2110.04744.
-y reads the new z, as in the paper; one library reads the old one.
+y reads the new z, as in the paper and in its authors' code; torchrecurrent reads the old one.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

@@ -2,7 +2,8 @@
 """Long short-term memory without forget gate, with the squashing functions of 1997.
 
 Hochreiter, Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735.
-The paper cuts the gradient at the gates' inputs; here it is the full one. Later code has tanh for both functions.
+The paper cuts the gradient at the gates' inputs; here it is the full one. Later code has tanh for both functions:
+the same cell with W_g, U_g, b_g and c halved.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

@@ -81,7 +81,8 @@ int64_t gg_lstm_fgr_work_size_f32(const gg_lstm_fgr_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_fgr_forward_f32(const gg_lstm_fgr_dims *dims,
                             const gg_lstm_fgr_params_f32 *params,
@@ -98,7 +99,8 @@ int gg_lstm_fgr_forward_f32(const gg_lstm_fgr_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_fgr_backward_f32(const gg_lstm_fgr_dims *dims,
                              const gg_lstm_fgr_params_f32 *params,
@@ -169,7 +171,8 @@ int64_t gg_lstm_fgr_work_size_f64(const gg_lstm_fgr_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_fgr_forward_f64(const gg_lstm_fgr_dims *dims,
                             const gg_lstm_fgr_params_f64 *params,
@@ -186,7 +189,8 @@ int gg_lstm_fgr_forward_f64(const gg_lstm_fgr_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_fgr_backward_f64(const gg_lstm_fgr_dims *dims,
                              const gg_lstm_fgr_params_f64 *params,

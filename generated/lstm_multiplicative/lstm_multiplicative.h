@@ -68,7 +68,8 @@ int64_t gg_lstm_multiplicative_work_size_f32(const gg_lstm_multiplicative_dims *
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_multiplicative_forward_f32(const gg_lstm_multiplicative_dims *dims,
                                        const gg_lstm_multiplicative_params_f32 *params,
@@ -85,7 +86,8 @@ int gg_lstm_multiplicative_forward_f32(const gg_lstm_multiplicative_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_multiplicative_backward_f32(const gg_lstm_multiplicative_dims *dims,
                                         const gg_lstm_multiplicative_params_f32 *params,
@@ -140,7 +142,8 @@ int64_t gg_lstm_multiplicative_work_size_f64(const gg_lstm_multiplicative_dims *
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_multiplicative_forward_f64(const gg_lstm_multiplicative_dims *dims,
                                        const gg_lstm_multiplicative_params_f64 *params,
@@ -157,7 +160,8 @@ int gg_lstm_multiplicative_forward_f64(const gg_lstm_multiplicative_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstm_multiplicative_backward_f64(const gg_lstm_multiplicative_dims *dims,
                                         const gg_lstm_multiplicative_params_f64 *params,

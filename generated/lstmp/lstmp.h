@@ -67,7 +67,8 @@ int64_t gg_lstmp_work_size_f32(const gg_lstmp_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstmp_forward_f32(const gg_lstmp_dims *dims,
                          const gg_lstmp_params_f32 *params,
@@ -84,7 +85,8 @@ int gg_lstmp_forward_f32(const gg_lstmp_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstmp_backward_f32(const gg_lstmp_dims *dims,
                           const gg_lstmp_params_f32 *params,
@@ -138,7 +140,8 @@ int64_t gg_lstmp_work_size_f64(const gg_lstmp_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstmp_forward_f64(const gg_lstmp_dims *dims,
                          const gg_lstmp_params_f64 *params,
@@ -155,7 +158,8 @@ int gg_lstmp_forward_f64(const gg_lstmp_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_lstmp_backward_f64(const gg_lstmp_dims *dims,
                           const gg_lstmp_params_f64 *params,

@@ -2,7 +2,7 @@
 """Cell found by neural architecture search.
 
 Zoph, Le 2017, arXiv:1611.01578.
-The fourth branch multiplies its two products; some code adds them.
+W_3 @ x and U_3 @ h are multiplied, as in TensorFlow's NASCell; torchrecurrent adds them.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

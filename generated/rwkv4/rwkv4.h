@@ -66,7 +66,8 @@ int64_t gg_rwkv4_work_size_f32(const gg_rwkv4_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_rwkv4_forward_f32(const gg_rwkv4_dims *dims,
                          const gg_rwkv4_params_f32 *params,
@@ -83,7 +84,8 @@ int gg_rwkv4_forward_f32(const gg_rwkv4_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_rwkv4_backward_f32(const gg_rwkv4_dims *dims,
                           const gg_rwkv4_params_f32 *params,
@@ -136,7 +138,8 @@ int64_t gg_rwkv4_work_size_f64(const gg_rwkv4_dims *dims);
  * tape: takes what the backward pass needs; NULL if there will be none.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_rwkv4_forward_f64(const gg_rwkv4_dims *dims,
                          const gg_rwkv4_params_f64 *params,
@@ -153,7 +156,8 @@ int gg_rwkv4_forward_f64(const gg_rwkv4_dims *dims,
  * d_params, d_inputs: gradients are written here; a NULL member is not wanted.
  * work: aligned for the type of the elements; holds nothing between calls.
  * No array that is written may overlap another one.
- * Returns 0, or 1 if a pointer is NULL that must not be; then nothing was done.
+ * Returns 0, or 1 if a pointer is NULL that must not be, or a width too small; then nothing was
+ * done.
  */
 int gg_rwkv4_backward_f64(const gg_rwkv4_dims *dims,
                           const gg_rwkv4_params_f64 *params,

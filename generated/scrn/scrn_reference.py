@@ -2,6 +2,7 @@
 """Structurally constrained recurrent network: a slow context beside the hidden state.
 
 Mikolov, Joulin, Chopra, Mathieu, Ranzato 2014, arXiv:1412.7753.
+The state is h, and nothing reads back y; torchrecurrent hands y on in place of h, with tanh for softmax.
 
 Reference in NumPy. Arrays are time-major and of one dtype: T steps, B sequences.
 

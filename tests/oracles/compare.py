@@ -44,7 +44,9 @@ class Solution:
     arrays: Arrays
 
 
-def problem(oracle: Oracle, lengths: np.ndarray | None, seed: int = 0) -> Problem:
+def problem(
+    oracle: Oracle, lengths: np.ndarray | None, seed: int = 0, sizes: dict[str, int] = SIZES
+) -> Problem:
     """Random numbers everywhere: biases that are not zero, gradients into outputs and into final states."""
     generator = np.random.default_rng(seed)
 
@@ -54,18 +56,22 @@ def problem(oracle: Oracle, lengths: np.ndarray | None, seed: int = 0) -> Proble
     def rows(names: dict[str, int], *leading: int) -> Arrays:
         return {name: draw(*leading, width) for name, width in names.items()}
 
-    widths = oracle.widths(SIZES)
-    shapes = oracle.parameter_shapes(SIZES)
+    units = oracle.units(sizes)
+    shapes = oracle.parameter_shapes(sizes)
     params = {name: draw(*shape, scale=0.6) for name, shape in shapes.items()}
-    inputs = rows({name: widths[name] for name in oracle.inputs}, STEPS, BATCH)
+    inputs = rows({name: units[name] for name in oracle.inputs}, STEPS, BATCH)
     initial: Arrays = {}
     for name in oracle.states:
         steps = [oracle.delays[name]] if name in oracle.delays else []
-        initial |= rows({name: widths[name]}, *steps, BATCH)
+        initial |= rows({name: units[name]}, *steps, BATCH)
     for name in oracle.positive:
         for arrays in (params, inputs, initial):
             if name in arrays:
                 arrays[name] = 0.5 + np.abs(arrays[name])
+    for name in oracle.whole:
+        for arrays in (params, inputs):
+            if name in arrays:
+                arrays[name] = generator.integers(1, 4, arrays[name].shape).astype(float)
     tensors = (as_tensors(params), as_tensors(inputs), as_tensors(initial))
     outputs, final = oracle(*tensors)
     return Problem(

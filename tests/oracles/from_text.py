@@ -74,6 +74,8 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "layer_norm": lambda v, gain=1, bias=0: torch.nn.functional.layer_norm(v, v.shape[-1:]) * gain + bias,
     "outer": lambda v, w: v[..., :, None] * w[..., None, :],
     "repeat": lambda v, times: v.repeat_interleave(int(times), dim=-1),
+    "reshape": lambda v, rows: v.unflatten(-1, (int(rows), -1)),
+    "flatten": lambda matrix: matrix.flatten(-2),
     "T": lambda matrix: matrix.T,
     "I": lambda rows: torch.eye(int(rows), dtype=torch.float64),
     "split": lambda v, parts: v.chunk(int(parts), dim=-1),
@@ -141,10 +143,16 @@ class Step:
                 return self.vector(whole)[..., :, None]
             case ast.Subscript(value=whole, slice=ast.Tuple(elts=[ast.Constant(value=None), ast.Slice()])):
                 return self.vector(whole)[..., None, :]
-            case ast.Subscript(value=ast.Call() as whole, slice=ast.Constant(value=place)):
-                return self.value(whole)[place]
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)):
+            case ast.Subscript(value=whole, slice=ast.Slice(lower=first, upper=end)):
+                return self.value(whole)[..., _number(first) : _number(end)]
+            case ast.Subscript(value=ast.Call(func=ast.Name(id="split")) as whole, slice=place):
+                return self.value(whole)[_number(place)]
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)) if (
+                f"{name}[{key}]" in self.params
+            ):
                 return self.params[f"{name}[{key}]"]
+            case ast.Subscript(value=whole, slice=ast.Constant(value=int() as place)):
+                return self.value(whole)[..., place : place + 1]
             case ast.Subscript(value=ast.Name(id=name), slice=index):
                 return self.known[name, self.t + offset(index)]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
@@ -169,6 +177,10 @@ class Step:
     def rows(self, value: Tensor) -> Tensor:
         """One row for every sequence."""
         return value.expand(self.batch, -1 if value.dim() else 1) if value.dim() < 2 else value
+
+
+def _number(node: ast.expr | None) -> int | None:
+    return int(node.value) if isinstance(node, ast.Constant) else None
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ SEEDS: dict[str, Oracle] = {
     "S1 sigmoid": simple_rnn(torch.sigmoid),
     "S2": with_head(lstm_joint, concatenated("ifoc"), MEMORY),
     "S3": oracle(lstm, separate("ifog"), states=MEMORY),
-    "S4": oracle(lstm_reverse, concatenated("ifoc"), states=MEMORY, backwards=True, history=("x",)),
+    "S4": oracle(lstm_reverse, concatenated("ifoc"), states=MEMORY, backwards=True, history={"x": 1}),
     "S5": oracle(lstm_peephole, separate("ifco", "ifo"), states=MEMORY),
     "S6": oracle(gru, separate("zrg")),
     "S6 joint": with_head(gru_joint, concatenated("zrh"), {"h": "n"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -23,13 +24,16 @@ class Oracle:
         step: ``step(p, **inputs_at_t, **states)`` gives the new states and outputs by name.
         shapes: Parameter names, separated by spaces, by their shape.
         inputs: Input names to width letter.
-        states: State names to width letter.
+        states: State names to width letter, to two for a matrix: ``step`` gets the row of its elements, row
+            after row, and gives such a row.
         outputs: Names of the outputs; the last of the states unless said otherwise.
         others: Names of no array whose width is nevertheless free, to width letter.
         backwards: True for a cell that runs from right to left.
-        history: Inputs read one step back, as extra states holding the input just left.
+        history: Inputs read back, to how many steps, as extra states ``x_before`` that hold the input just
+            left, or (k, B, width) of them, the oldest first.
         frozen: Parameters without a gradient.
         positive: Names of anything that divides: drawn away from zero.
+        whole: Names of what counts something: drawn from 1, 2 and 3.
         delays: States read more than one step back, to how many: ``step`` gets them as (k, B, width), the
             oldest first, and gives the newest.
     """
@@ -41,9 +45,10 @@ class Oracle:
     outputs: tuple[str, ...]
     others: dict[str, str]
     backwards: bool = False
-    history: tuple[str, ...] = ()
+    history: dict[str, int] = field(default_factory=dict)
     frozen: tuple[str, ...] = ()
     positive: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()
     delays: dict[str, int] = field(default_factory=dict)
 
     def parameter_shapes(self, sizes: dict[str, int]) -> dict[str, tuple[int, ...]]:
@@ -55,8 +60,14 @@ class Oracle:
         }
 
     def widths(self, sizes: dict[str, int]) -> dict[str, int]:
-        """What ``Kernel.init`` is to be given."""
-        return {name: sizes[letter] for name, letter in {**self.inputs, **self.states, **self.others}.items()}
+        """What ``Kernel.init`` is to be given: the width of every vector."""
+        named = {**self.inputs, **self.states, **self.others}
+        return {name: sizes[letter] for name, letter in named.items() if letter in sizes}
+
+    def units(self, sizes: dict[str, int]) -> dict[str, int]:
+        """How many numbers a row of every input and state has."""
+        named = {**self.inputs, **self.states}
+        return {name: math.prod(sizes[axis] for axis in axes.split()) for name, axes in named.items()}
 
     def __call__(
         self, params: Named, inputs: Named, initial: Named, lengths: Tensor | None = None
@@ -71,8 +82,11 @@ class Oracle:
         if lengths is None:
             lengths = torch.full((batch,), steps)
         states = dict(initial)
-        for name in self.history:
-            states[f"{name}_before"] = torch.zeros_like(inputs[name][0])
+        windows = dict(self.delays)
+        for name, count in self.history.items():
+            before = torch.zeros_like(inputs[name][0])
+            states[f"{name}_before"] = before if count == 1 else torch.stack([before] * count)
+            windows |= {f"{name}_before": count} if count > 1 else {}
         rows: dict[str, list[Tensor]] = {name: [] for name in self.outputs}
         for t in reversed(range(steps)) if self.backwards else range(steps):
             live = (t < lengths)[:, None]
@@ -80,7 +94,7 @@ class Oracle:
             new = self.step(p, **now, **states)
             new |= {f"{name}_before": now[name] for name in self.history}
             outs = {name: new[name] for name in self.outputs}
-            new |= {name: torch.cat([states[name][1:], new[name][None]]) for name in self.delays}
+            new |= {name: torch.cat([states[name][1:], new[name][None]]) for name in windows}
             states = {name: torch.where(live, new[name], old) for name, old in states.items()}
             for name in self.outputs:
                 rows[name].append(torch.where(live, outs[name], torch.zeros_like(outs[name])))
@@ -96,9 +110,10 @@ def oracle(
     outputs: tuple[str, ...] = (),
     others: dict[str, str] | None = None,
     backwards: bool = False,
-    history: tuple[str, ...] = (),
+    history: dict[str, int] | None = None,
     frozen: tuple[str, ...] = (),
     positive: tuple[str, ...] = (),
+    whole: tuple[str, ...] = (),
     delays: dict[str, int] | None = None,
     input_width: str = "d",
     more_inputs: dict[str, str] | None = None,
@@ -113,8 +128,9 @@ def oracle(
         outputs=outputs or (list(states)[-1],),
         others=others or {},
         backwards=backwards,
-        history=history,
+        history=history or {},
         frozen=frozen,
         positive=positive,
+        whole=whole,
         delays=delays or {},
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, relu, sigmoid, tanh
-from torch.nn.functional import layer_norm, logsigmoid, softplus
+from torch.nn.functional import elu, layer_norm, logsigmoid, silu, softplus
 
 from .sequence import Named, Oracle, oracle
 
@@ -576,6 +576,103 @@ def rwkv4(own: Params, x: Tensor, p: Tensor, a: Tensor, b: Tensor, x_before: Ten
     return {"p": highest, "a": past * a + now * v, "b": past * b + now, "y": y}
 
 
+def clockwork_rnn(p: Params, x: Tensor, t: Tensor, h: Tensor) -> Named:
+    new = tanh(x @ p.W_h.T + h @ (p.M_h * p.U_h).T + p.b_h)
+    return {"h": torch.where(torch.remainder(t, p.T_h) == 0, new, h)}
+
+
+def antisymmetric_rnn(p: Params, x: Tensor, h: Tensor) -> Named:
+    turn = h @ p.U_h.T - h @ p.U_h - 0.01 * h
+    return {"h": h + 0.1 * tanh(turn + x @ p.W_h.T + p.b_h)}
+
+
+def on_lstm(p: Params, x: Tensor, c: Tensor, h: Tensor) -> Named:
+    def master(gate: str) -> Tensor:
+        Z, R, b = (getattr(p, f"{letter}_{gate}") for letter in "ZRb")
+        return torch.softmax(x @ Z.T + h @ R.T + b, dim=1).cumsum(dim=1).repeat_interleave(2, dim=1)
+
+    write, keep, read = (sigmoid(net(p, gate, x, h)) for gate in "ifo")
+    forget, enter = master("a"), 1 - master("b")
+    both = forget * enter
+    c = (keep * both + forget - both) * c + (write * both + enter - both) * tanh(net(p, "g", x, h))
+    return {"c": c, "h": read * tanh(c)}
+
+
+def dot(v: Tensor, w: Tensor) -> Tensor:
+    return (v * w).sum(dim=1, keepdim=True)
+
+
+def outer(v: Tensor, w: Tensor) -> Tensor:
+    """One matrix for every sequence, as the row of its elements."""
+    return torch.einsum("bi,bj->bij", v, w).flatten(1)
+
+
+def times(matrix: Tensor, v: Tensor) -> Tensor:
+    """A matrix of every sequence, given as the row of its elements, times a column."""
+    return torch.einsum("bij,bj->bi", matrix.unflatten(1, (-1, v.shape[1])), v)
+
+
+def row_times(v: Tensor, matrix: Tensor) -> Tensor:
+    """A row times such a matrix."""
+    return torch.einsum("bi,bij->bj", v, matrix.unflatten(1, (v.shape[1], -1)))
+
+
+def mlstm(p: Params, x: Tensor, m: Tensor, C: Tensor, n: Tensor) -> Named:
+    # The paper's equations before anything keeps them in range: C and n come and go as multiples of exp(m).
+    query, value = x @ p.W_q.T + p.b_q, x @ p.W_v.T + p.b_v
+    key = (x @ p.W_k.T + p.b_k) / math.sqrt(n.shape[1])
+    enter, stay = x @ p.w_i[:, None] + p.b_i, logsigmoid(x @ p.w_f[:, None] + p.b_f)
+    C = (stay + m).exp() * C + enter.exp() * outer(value, key)
+    n = (stay + m).exp() * n + enter.exp() * key
+    h = sigmoid(x @ p.W_o.T + p.b_o) * times(C, query) / dot(n, query).abs().clamp(min=1)
+    m = torch.maximum(stay + m, enter)
+    return {"m": m, "C": C * (-m).exp(), "n": n * (-m).exp(), "h": h}
+
+
+def mamba(p: Params, x: Tensor, S: Tensor, x_before: Tensor) -> Named:
+    taps = torch.stack([vars(p)[f"K_c[{back}]"] for back in (3, 2, 1, 0)])
+    u = silu((taps[:, None] * torch.cat([x_before, x[None]])).sum(dim=0) + p.b_c)
+    step = softplus(u @ p.B_Delta.T @ p.A_Delta.T + p.b_Delta)
+    fade = (-step[:, :, None] * p.A_log.exp()).exp().flatten(1)
+    S = fade * S + outer(step * u, u @ p.W_B.T)
+    return {"S": S, "y": (times(S, u @ p.W_C.T) + p.D * u) * silu(x @ p.W_z.T)}
+
+
+def linear_attention(p: Params, x: Tensor, S: Tensor, z: Tensor) -> Named:
+    query, key = elu(x @ p.W_q.T) + 1, elu(x @ p.W_k.T) + 1
+    S, z = S + outer(key, x @ p.W_v.T), z + key
+    return {"S": S, "z": z, "y": row_times(query, S) / dot(query, z)}
+
+
+def retnet(p: Params, x: Tensor, S: Tensor) -> Named:
+    S = (1 - 2**-5) * S + outer(x @ p.W_k.T, x @ p.W_v.T)
+    return {"S": S, "y": row_times(x @ p.W_q.T, S) / math.sqrt(len(p.W_q))}
+
+
+def gated_linear_attention(p: Params, x: Tensor, S: Tensor) -> Named:
+    fade = sigmoid(x @ p.B_alpha.T @ p.A_alpha.T + p.b_alpha) ** (1 / 16)
+    S = fade.repeat_interleave(len(p.W_v), dim=1) * S + outer(x @ p.W_k.T, x @ p.W_v.T)
+    return {"S": S, "y": row_times(x @ p.W_q.T, S) / math.sqrt(len(p.W_q))}
+
+
+def deltanet(p: Params, x: Tensor, S: Tensor) -> Named:
+    # S (I - beta k k^T) + beta v k^T, multiplied out.
+    query, key = silu(x @ p.W_q.T), silu(x @ p.W_k.T)
+    key = key / (dot(key, key) + 1e-6).sqrt()
+    rate = sigmoid(x @ p.w_beta[:, None])
+    S = S - outer(rate * times(S, key), key) + outer(rate * (x @ p.W_v.T), key)
+    return {"S": S, "y": times(S, query) / math.sqrt(len(p.W_q))}
+
+
+def fast_weights(p: Params, x: Tensor, A: Tensor, h: Tensor) -> Named:
+    A = 0.95 * A + 0.5 * outer(h, h)
+    known = net(p, "h", x, h)
+    h = relu(known)
+    for _ in range(2):
+        h = relu(layer_norm(known + times(A, h), h.shape[1:], p.g_h, p.b_l))
+    return {"A": A, "h": h}
+
+
 TIME = {"s": "1"}
 PEEPHOLES = sums("ifog", n="p_i p_f p_o")
 RECURRENT_GATES = sums("ifog", n="p_i p_f p_o", nn=" ".join(f"R_{a}{b}" for a in "ifo" for b in "ifo"))
@@ -718,29 +815,29 @@ ORACLES: dict[str, Oracle] = {
         outputs=("h",),
         input_width="n",
     ),
-    "qrnn_f": oracle(qrnn_f, {"n d": "W_z Z_z W_f Z_f"}, history=("x",)),
+    "qrnn_f": oracle(qrnn_f, {"n d": "W_z Z_z W_f Z_f"}, history={"x": 1}),
     "qrnn_fo": oracle(
         qrnn_fo,
         {"n d": "W_z Z_z W_f Z_f W_o Z_o"},
         states={"c": "n"},
         outputs=("h",),
-        history=("x",),
+        history={"x": 1},
     ),
     "qrnn_ifo": oracle(
         qrnn_ifo,
         {"n d": "W_z Z_z W_f Z_f W_o Z_o W_i Z_i"},
         states={"c": "n"},
         outputs=("h",),
-        history=("x",),
+        history={"x": 1},
     ),
     "t_rnn": oracle(t_rnn, {"n d": "W_z W_f", "n": "b_f"}),
-    "t_gru": oracle(t_gru, {"n d": "W_z Z_z W_f Z_f W_o Z_o", "n": "b_z b_f b_o"}, history=("x",)),
+    "t_gru": oracle(t_gru, {"n d": "W_z Z_z W_f Z_f W_o Z_o", "n": "b_z b_f b_o"}, history={"x": 1}),
     "t_lstm": oracle(
         t_lstm,
         {"n d": "W_z Z_z W_f Z_f W_o Z_o", "n": "b_z b_f b_o"},
         states={"c": "n"},
         outputs=("h",),
-        history=("x",),
+        history={"x": 1},
     ),
     "lstm_layer_norm": oracle(
         lstm_layer_norm,
@@ -832,9 +929,81 @@ ORACLES: dict[str, Oracle] = {
         states={"p": "n", "a": "n", "b": "n"},
         outputs=("y",),
         others={"y": "o"},
-        history=("x",),
+        history={"x": 1},
         positive=("b",),
     ),
     "lif": oracle(lif, {"n d": "W_u", "n n": "U_u"}, states={"u": "n", "s": "n"}),
     "fastgrnn": oracle(fastgrnn, {"n d": "W_h", "n n": "U_h", "n": "b_z b_h", "": "zeta nu"}),
+    "clockwork_rnn": oracle(
+        clockwork_rnn,
+        sums("h", nn="M_h", n="T_h"),
+        more_inputs={"t": "1"},
+        frozen=("M_h", "T_h"),
+        whole=("t", "T_h"),
+    ),
+    "antisymmetric_rnn": oracle(antisymmetric_rnn, sums("h")),
+    "on_lstm": oracle(
+        on_lstm,
+        {
+            "p d": "W_i W_f W_o W_g",
+            "p p": "U_i U_f U_o U_g",
+            "p": "b_i b_f b_o b_g",
+            "o d": "Z_a Z_b",
+            "o p": "R_a R_b",
+            "o": "b_a b_b",
+        },
+        states={"c": "p", "h": "p"},
+    ),
+    "mlstm": oracle(
+        mlstm,
+        {"n d": "W_q W_k", "n": "b_q b_k", "p d": "W_v W_o", "p": "b_v b_o", "d": "w_i w_f", "": "b_i b_f"},
+        states={"m": "1", "C": "p n", "n": "n"},
+        outputs=("h",),
+        others={"h": "p"},
+    ),
+    "mamba": oracle(
+        mamba,
+        {
+            "d": "K_c[0] K_c[1] K_c[2] K_c[3] b_c b_Delta D",
+            "d o": "A_Delta",
+            "o d": "B_Delta",
+            "p d": "W_B W_C",
+            "d p": "A_log",
+            "d d": "W_z",
+        },
+        states={"S": "d p"},
+        outputs=("y",),
+        others={"B": "p", "n_A_Delta": "o"},
+        history={"x": 3},
+    ),
+    "linear_attention": oracle(
+        linear_attention,
+        {"n d": "W_q W_k", "o d": "W_v"},
+        states={"S": "n o", "z": "n"},
+        outputs=("y",),
+        others={"y": "o"},
+        positive=("z",),
+    ),
+    "retnet": oracle(
+        retnet,
+        {"n d": "W_q W_k", "o d": "W_v"},
+        states={"S": "n o"},
+        outputs=("y",),
+        others={"q": "n", "y": "o"},
+    ),
+    "gated_linear_attention": oracle(
+        gated_linear_attention,
+        {"n d": "W_q W_k", "n p": "A_alpha", "p d": "B_alpha", "n": "b_alpha", "o d": "W_v"},
+        states={"S": "n o"},
+        outputs=("y",),
+        others={"q": "n", "y": "o", "n_A_alpha": "p"},
+    ),
+    "deltanet": oracle(
+        deltanet,
+        {"n d": "W_q W_k", "o d": "W_v", "d": "w_beta"},
+        states={"S": "o n"},
+        outputs=("y",),
+        others={"q": "n", "y": "o"},
+    ),
+    "fast_weights": oracle(fast_weights, sums("h", n="g_h b_l"), states={"A": "n n", "h": "n"}),
 }
