@@ -93,7 +93,7 @@ def solved(name: str, setting: str) -> tuple[Problem, Mapping[str, Array], Mappi
     bounds = {}
     for dtype in ("float64", "float32"):
         epsilon, rng = float(np.finfo(dtype).eps), np.random.default_rng(0)
-        found = [solve(plan, disturbed(given, epsilon, rng)) for _ in range(8)]
+        found = [solve(plan, disturbed(given, epsilon, rng)) for _ in range(4)]
         kappa = {key: max(relative_error(f[key], array) for f in found) for key, array in expected.items()}
         bounds[dtype] = {key: 32 * max(epsilon, change) for key, change in kappa.items()}
     return given, expected, bounds
@@ -227,10 +227,7 @@ QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=n
 
 def with_everything(name: str, backend: str) -> Kernel:
     """A kernel that gives back every value assigned per step; the text is at stake, not the compiler."""
-    roles = (Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
-    cell = cells.cell(name)
-    assigned = [key for key, variable in cell.variables.items() if variable.role in roles]
-    whole = cell.with_outputs(assigned)
+    whole = cells.cell(name).with_outputs(assigned_per_step(name))
     if backend == "numpy":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", gg.GategenWarning)
@@ -240,7 +237,16 @@ def with_everything(name: str, backend: str) -> Kernel:
     return Kernel(lowered.manifest, CEngine(lowered.manifest, build.load(library)))
 
 
-@pytest.mark.parametrize("name", cells.ALL)
+def assigned_per_step(name: str) -> list[str]:
+    roles = (Role.STATE, Role.OUTPUT, Role.INTERMEDIATE)
+    return [key for key, variable in cells.cell(name).variables.items() if variable.role in roles]
+
+
+# A kernel that gives back all of them anyway is one of those above.
+MORE_TO_SEE = [name for name in cells.ALL if set(assigned_per_step(name)) != {*cells.cell(name).outputs}]
+
+
+@pytest.mark.parametrize("name", MORE_TO_SEE)
 def test_every_assigned_value_may_be_an_output(name: str) -> None:
     # The two renderings in C take turns.
     turn = list(QUICK)[cells.ALL.index(name) % 2]

@@ -62,7 +62,8 @@ def compile_module(
     try:
         try:
             # Silent, as cffi prints what it writes; to a buffer, as it writes files in the locale's encoding.
-            ffi.set_source(module, source, compiler_verbose=0)
+            # The wrapper behind the source only converts arguments: it is not worth the compiler's time.
+            ffi.set_source(module, f'{source}\n#pragma GCC optimize ("O0")\n', compiler_verbose=0)
             wrapped = io.StringIO()
             ffi.emit_c_code(wrapped)
             text.write_text(wrapped.getvalue(), encoding="utf-8")
