@@ -136,11 +136,19 @@ def _derived(cell: Cell, _text: str) -> Derivation:
 
 @dataclass(frozen=True)
 class Lowered:
-    """What a kernel is built from: the manifest, the source, and for C the declarations that cffi needs."""
+    """What a kernel is built from.
+
+    Attributes:
+        manifest: What the runtime knows of the kernel.
+        source: The text of the kernel.
+        cdef: For C, the declarations that cffi needs.
+        linked: For C, a second text, the same for many kernels; empty if there is none.
+    """
 
     manifest: Manifest
     source: str
-    cdef: str
+    cdef: str = ""
+    linked: str = ""
 
 
 def lowered(cell: Cell, dtype: str, rendering: str) -> Lowered:
@@ -154,10 +162,11 @@ def lowered(cell: Cell, dtype: str, rendering: str) -> Lowered:
     derivation = derive(cell)
     made = manifest(derivation, dtype, rendering)
     if rendering == "numpy":
-        return Lowered(made, numpy.module(derivation.schedule, cell), "")
+        return Lowered(made, numpy.module(derivation.schedule, cell))
     printer = c_fast if rendering == "c" else c
     source = printer.standalone(derivation.schedule, cell, dtype)
-    return Lowered(made, source, printer.definition(derivation.schedule, cell, dtype))
+    declared = printer.definition(derivation.schedule, cell, dtype)
+    return Lowered(made, source, declared, c_fast.tile(dtype) if rendering == "c" else "")
 
 
 def manifest(derivation: Derivation, dtype: str, rendering: str) -> Manifest:

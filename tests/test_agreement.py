@@ -233,7 +233,8 @@ def with_everything(name: str, backend: str) -> Kernel:
             warnings.simplefilter("ignore", gg.GategenWarning)
             return gg.compile(whole, "float64", backend)
     lowered = gg.pipeline.lowered(whole, "float64", backend)
-    library = build.build(lowered.source, lowered.cdef, flags=QUICK[backend], name=name)
+    about = {"flags": QUICK[backend], "name": name, "linked": lowered.linked}
+    library = build.build(lowered.source, lowered.cdef, **about)
     return Kernel(lowered.manifest, CEngine(lowered.manifest, build.load(library)))
 
 

@@ -21,8 +21,10 @@ from c_programs import FAST, NAMES, WIDTHS, cell
 from test_agreement import part
 
 import gategen as gg
+from gategen.backends import c_fast
 from gategen.calculus.problem import Array, Problem, Setting, solution
-from gategen.runtime import build, team
+from gategen.runtime import build, compile_c, team
+from gategen.runtime.engines import CEngine
 from gategen.runtime.kernel import Kernel
 
 ZOO = gg.pipeline.zoo()
@@ -70,6 +72,44 @@ def test_every_cell_is_without_a_warning(compiler: str, tmp_path: Path) -> None:
 def test_vectors_may_be_shorter(width: str, compiler: str, tmp_path: Path) -> None:
     few = [written(name, tmp_path)[i % 2] for i, name in enumerate(FEW)]
     c_programs.compiled(tmp_path, few, [compiler, *FAST, *WIDTHS[width], "-O2"])
+
+
+# Multiply-adds of the tiles of 1 to 6 rows, for each number of vectors that a panel has.
+SUMS = {"-march=x86-64-v3": 21 * (1 + 2), "-march=x86-64-v4": 21 * (1 + 2 + 3 + 4)}
+
+
+@pytest.mark.parametrize("processor", SUMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("compiler", ["gcc", "clang"])
+def test_sums_of_a_tile_stay_in_registers(compiler: str, dtype: str, processor: str, tmp_path: Path) -> None:
+    (tmp_path / "tile.c").write_text(c_fast.tile(dtype))
+    flags = [flag for flag in build.FAST if flag != "-march=native"]
+    c_programs.run([compiler, *flags, processor, "-S", "tile.c"], tmp_path)
+    code = (tmp_path / "tile.s").read_text().splitlines()
+    assert sum("vfmadd" in line for line in code) == SUMS[processor]
+    assert not [line for line in code if re.search(r"[yz]mm.*\(%rsp\)|\(%rsp\).*[yz]mm", line)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_tile_is_compiled_once(dtype: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Kernels are linked with it; a file for people holds it, and gives the same bits."""
+    monkeypatch.setenv("GATEGEN_CACHE_DIR", str(tmp_path))
+    calls: list[list[str]] = []
+    compiled = compile_c._run
+    monkeypatch.setattr(compile_c, "_run", lambda call, folder: calls.append(call) or compiled(call, folder))
+    kernels = [gg.compile(name, dtype, threads=1) for name in ("lstm", "gru")]
+    assert [sum(flag in call for call in calls) for flag in ("-c", "-shared")] == [1, 2]
+    assert [entry.label for entry in gg.cache.entries()].count("what kernels share") == 1
+
+    plan = gg.derive(gg.load("lstm")).schedule
+    declared = c_fast.definition(plan, gg.load("lstm"), dtype)
+    whole = c_fast.source(plan, gg.load("lstm"), dtype)
+    text = f"#include <stdint.h>\n{declared}\n" + whole.replace('#include "lstm.h"', "")
+    library = build.load(build.build(text, declared, flags=build.FAST, name="whole"))
+    manifest = kernels[0].manifest
+    given = cells.problem("lstm", THIRTEEN["lengths"])
+    found = run(Kernel(manifest, CEngine(manifest, library)), given)
+    assert different(found, run(kernels[0], given)) == []
 
 
 COUNTED = """

@@ -234,11 +234,11 @@ y[t] = W @ x[t]
 def lowered(cell, dtype, backend):
     manifest = replace(MANIFEST, dtype=dtype, backend=backend)
     if backend == "numpy":
-        return SimpleNamespace(manifest=manifest, source=f"REVERSE = False\n{NUMPY}", cdef="")
+        return SimpleNamespace(manifest=manifest, source=f"REVERSE = False\n{NUMPY}", cdef="", linked="")
     real, kind = {"float32": ("float", "f32"), "float64": ("double", "f64")}[dtype]
     cdef = CDEF.replace("REAL", real).replace("KIND", kind)
     source = SOURCE.replace("REAL", real).replace("KIND", kind).replace("DECLARATIONS", cdef)
-    return SimpleNamespace(manifest=manifest, source=source, cdef=cdef)
+    return SimpleNamespace(manifest=manifest, source=source, cdef=cdef, linked="")
 
 
 class Pipeline:

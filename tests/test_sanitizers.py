@@ -12,7 +12,7 @@ import pytest
 import gategen as gg
 from gategen.runtime import team
 
-COMPILER = ("gcc", "-g1", "-O1", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
+COMPILER = ("gcc", "-g1", "-O0", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer")
 SANITIZED = (*COMPILER, "-fsanitize=address,undefined")
 # What has code of its own: shifts, right to left, scalars, derived parameters, blocks of weights, heads.
 MORE = (

@@ -100,7 +100,9 @@ class HeaderView:
 
 @dataclass(frozen=True)
 class RoutineView:
-    """A routine has nothing to fill in."""
+    """A routine; ``linkage`` stands before what another file may call."""
+
+    linkage: str = "static "
 
 
 def source(plan: Schedule, cell: Cell, dtype: str) -> str:

@@ -7,9 +7,10 @@ scalar C that a compiler vectorizes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gategen.backends.c import SUFFIX, TYPES, KernelView, printed, title
+from gategen.backends.c import SUFFIX, TYPES, KernelView, RoutineView, printed, title
 from gategen.backends.c_fast_backward import FastBackward
 from gategen.backends.c_fast_forward import FastForward
 from gategen.backends.c_fast_function import FastInterface
@@ -36,11 +37,12 @@ ROUTINES = {
     "clear": (),
     "clear_start": (),
     "add": (),
-    "tile": (),
+    "operand": (),
+    "tile": ("operand",),
     "weights": ("tile",),
     "pack_addend": (),
-    "product": ("tile", "weights"),
-    "outer": ("tile",),
+    "product": ("operand", "tile", "weights"),
+    "outer": ("operand", "tile"),
     "sum": (),
     "delay": (),
     "shift": (),
@@ -71,6 +73,7 @@ ROUTINES = {
 _SHARED = ("take", "scan", "turn", "identity")
 """Those that both renderings have."""
 _OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name not in _SHARED}
+_LINKED = {**_OWN, "tile": "c_fast/routines/tile_linked.c.j2"}
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,33 @@ class VectorView:
     word: str
 
 
+@dataclass(frozen=True)
+class TileView:
+    """The C file of the tile, which is the same for all cells."""
+
+    ctype: str
+    vectors: str
+    operand: str
+    tile: str
+
+
 def source(plan: Schedule, cell: Cell, dtype: str) -> str:
     """The C file of a cell for one dtype."""
+    return _source(plan, cell, dtype, _OWN)
+
+
+def tile(dtype: str) -> str:
+    """The C file that kernels of one dtype are linked with: a third of a kernel's compile time."""
+    operand, made = (render(_OWN[name], RoutineView("")).rstrip() for name in ("operand", "tile"))
+    return render("c_fast/tile.c.j2", TileView(TYPES[dtype], _vectors(dtype), operand, made))
+
+
+def _vectors(dtype: str) -> str:
+    view = VectorView("int32_t" if dtype == "float32" else "int64_t")
+    return render("c_fast/vectors.c.j2", view).rstrip()
+
+
+def _source(plan: Schedule, cell: Cell, dtype: str, routines: Mapping[str, str]) -> str:
     interface = _interface(plan, cell, dtype)
     writers = _writers(plan, interface, dtype)
     forward, backward = (writer.text() for writer in writers)
@@ -102,10 +130,8 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
         title=comment([*title(cell), "", *(f"    {line}" for line in equations), "", *_GUIDE]),
         header=f"{file_name(cell)}.h",
         ctype=interface.ctype,
-        vectors=render(
-            "c_fast/vectors.c.j2", VectorView("int32_t" if dtype == "float32" else "int64_t")
-        ).rstrip(),
-        routines=printed(_OWN, ROUTINES, forward, backward),
+        vectors=_vectors(dtype),
+        routines=printed(routines, ROUTINES, forward, backward),
         sizes=(writers[0].tape_size(), interface.measure("work_size", ours, sums, bytes_)),
         forward=forward.code,
         backward=backward.code,
@@ -155,8 +181,8 @@ def definition(plan: Schedule, cell: Cell, dtype: str) -> str:
 
 
 def standalone(plan: Schedule, cell: Cell, dtype: str) -> str:
-    """One text with the header in place of its inclusion, as the compiler of a kernel gets it."""
-    return _interface(plan, cell, dtype).inlined(source(plan, cell, dtype))
+    """One text with the header in place of its inclusion, without the tile, as a kernel is compiled."""
+    return _interface(plan, cell, dtype).inlined(_source(plan, cell, dtype, _LINKED))
 
 
 def _interface(plan: Schedule, cell: Cell, dtype: str) -> FastInterface:

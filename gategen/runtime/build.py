@@ -28,10 +28,12 @@ from gategen.runtime import cache
 _NATIVE = ("-march=native", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math")
 PORTABLE = ("-std=c99", "-O3", *_NATIVE)
 """Flags for the plain C99 rendering."""
-FAST = ("-std=gnu11", "-fopenmp-simd", "-O2", *_NATIVE)
-"""Flags for the rendering with GNU vector types; -O3 would compile four times as long for nothing."""
+FAST = ("-std=gnu11", "-fopenmp-simd", "-O2", "-fno-unroll-loops", *_NATIVE)
+"""Flags for the rendering with GNU vector types; -O3, or clang where it unrolls, would take four times as
+long to compile for nothing."""
 
 _EXT_SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
+_OBJECT = f"{cache.OWN_PREFIX}linked.o"
 _loading = threading.Lock()
 _loaded: dict[tuple[int, int], ModuleType] = {}
 """Modules by device and inode, as the dynamic linker tells libraries apart: renaming one makes no second."""
@@ -116,9 +118,11 @@ def machine(compiler: Compiler | None) -> str:
     return cache.key(*parts, _EXT_SUFFIX, processor())
 
 
-def binary_key(source: str, cdef: str, *, flags: Sequence[str], compiler: Compiler, name: str) -> str:
+def binary_key(
+    source: str, cdef: str, *, flags: Sequence[str], compiler: Compiler, name: str, linked: str = ""
+) -> str:
     """Key of the library that `build` makes from the same arguments."""
-    return cache.key("binary", name, source, cdef, "\0".join(flags), machine(compiler))
+    return cache.key("binary", name, source, linked, cdef, "\0".join(flags), machine(compiler))
 
 
 def find(key: str) -> Path | None:
@@ -134,6 +138,7 @@ def build(
     flags: Sequence[str] = PORTABLE,
     compiler: Compiler | None = None,
     name: str = "kernel",
+    linked: str = "",
 ) -> Path:
     """Compile C text unless that was done before, and return the library for `load`.
 
@@ -143,6 +148,7 @@ def build(
         flags: Language and optimisation; what makes a shared library is added.
         compiler: From `find_compiler`, which is asked if this is None.
         name: Part of the file's name, for people.
+        linked: More C text that the library is linked with; compiled once for all libraries.
 
     Raises:
         BuildError: There is no compiler, it failed, or its library cannot be loaded. Nothing was stored.
@@ -150,15 +156,17 @@ def build(
     compiler = compiler or find_compiler()
     if compiler is None:
         raise BuildError(missing_compiler())
-    key = binary_key(source, cdef, flags=flags, compiler=compiler, name=name)
+    key = binary_key(source, cdef, flags=flags, compiler=compiler, name=name, linked=linked)
     found = find(key)
     if found is not None:
         return found
     module = f"{cache.OWN_PREFIX}{re.sub(r'[^A-Za-z0-9_]', '_', name)}_{key[:16]}"
     command = compiler.command
 
+    more = [_object(linked, flags, compiler)] if linked else []
+
     def fill(folder: Path) -> None:
-        _cold_start().compile_module(folder, module, source, cdef, command, flags)
+        _cold_start().compile_module(folder, module, source, cdef, command, flags, more)
         try:
             load(_library(folder))
         except BuildError as error:
@@ -167,6 +175,16 @@ def build(
             raise
 
     return _library(cache.store(key, fill, label=name))
+
+
+def _object(source: str, flags: Sequence[str], compiler: Compiler) -> Path:
+    """The compiled form of a text, before linking."""
+    key = cache.key("object", source, "\0".join(flags), machine(compiler))
+
+    def fill(folder: Path) -> None:
+        _cold_start().compile_object(folder / _OBJECT, source, compiler.command, flags)
+
+    return (cache.lookup(key) or cache.store(key, fill, label="what kernels share")) / _OBJECT
 
 
 def load(path: Path) -> ModuleType:

@@ -228,6 +228,7 @@ def _built(cell: Cell, options: _Options) -> tuple[Manifest, Path, str]:
 
         return manifest, _module(cache.store(code, fill, label=manifest.cell)), code
     about: Any = {"flags": _FLAGS[options.rendering], "compiler": options.compiler, "name": manifest.cell}
+    about["linked"] = lowered.linked
     code = build.binary_key(lowered.source, lowered.cdef, **about)
     try:
         return manifest, build.build(lowered.source, lowered.cdef, **about), code

@@ -44,8 +44,29 @@ def compiler_version(command: Sequence[str]) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def compile_object(path: Path, source: str, command: Sequence[str], flags: Sequence[str]) -> None:
+    """Compile a text to what `compile_module` links.
+
+    Raises:
+        BuildError: The source or the compiler are at fault.
+        OSError: The folder is full.
+    """
+    text = path.with_suffix(".c")
+    try:
+        text.write_text(source, encoding="utf-8")
+        _compile([*command, *flags, "-fPIC", "-fvisibility=hidden", "-c"], text, path)
+    finally:
+        text.unlink(missing_ok=True)
+
+
 def compile_module(
-    folder: Path, module: str, source: str, cdef: str, command: Sequence[str], flags: Sequence[str]
+    folder: Path,
+    module: str,
+    source: str,
+    cdef: str,
+    command: Sequence[str],
+    flags: Sequence[str],
+    objects: Sequence[Path] = (),
 ) -> None:
     """Leave one library in the folder: a Python module, or a plain one if Python's headers are missing.
 
@@ -58,7 +79,7 @@ def compile_module(
         ffi.cdef(cdef)
     except Exception as error:  # cffi passes pycparser's errors on, which share no base class
         raise BuildError(f"the declarations of {module} cannot be read: {error}") from error
-    text = folder / f"{module}.c"
+    text, linked = folder / f"{module}.c", [str(path) for path in objects]
     try:
         try:
             # Silent, as cffi prints what it writes; to a buffer, as it writes files in the locale's encoding.
@@ -69,13 +90,13 @@ def compile_module(
             text.write_text(wrapped.getvalue(), encoding="utf-8")
             includes = _header_folders()
             flags_api = [*flags, *_SHARED, "-fvisibility=hidden", *_undefined_symbols(), *includes]
-            _compile([*command, *flags_api], text, folder / f"{module}{EXT_SUFFIX}")
+            _compile([*command, *flags_api, *linked], text, folder / f"{module}{EXT_SUFFIX}")
         except _HeadersMissing:
             if "..." in cdef:
                 raise BuildError(_NO_HEADERS) from None
             text.write_text(source, encoding="utf-8")
             (folder / f"{module}.h").write_text(cdef, encoding="utf-8")
-            _compile([*command, *flags, *_SHARED], text, folder / f"{module}{PLAIN_SUFFIX}")
+            _compile([*command, *flags, *_SHARED, *linked], text, folder / f"{module}{PLAIN_SUFFIX}")
     finally:
         text.unlink(missing_ok=True)
 
