@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add, mul
 from typing import Any
 
 import numpy as np
@@ -141,8 +142,8 @@ def compiled(expr: Expr) -> Formula:
         function = PRIMITIVES[row.name]
         return lambda read, lines=None: function(*[part(read, lines) for part in parts])
     if expr.is_Add:
-        return lambda read, lines=None: sum(part(read, lines) for part in parts)
+        return lambda read, lines=None: reduce(add, [part(read, lines) for part in parts])
     if expr.is_Mul:
-        return lambda read, lines=None: math.prod(part(read, lines) for part in parts)
+        return lambda read, lines=None: reduce(mul, [part(read, lines) for part in parts])
     base, exponent = parts
     return lambda read, lines=None: base(read, lines) ** exponent(read, lines)

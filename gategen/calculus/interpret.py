@@ -221,8 +221,7 @@ class _Machine:
 
     def _show_pasts(self, carry: Carry, t: int) -> None:
         for past in carry.pasts:
-            plane = self.arrays.setdefault(past.value.name, self.zeros(past.value))
-            plane[t] = self.carried[carry.state.name][-past.delay]
+            self.whole(past.value)[t] = self.carried[carry.state.name][-past.delay]
 
     def _move_on(self, carry: Carry, t: int) -> None:
         known, new = self.carried[carry.state.name], self.arrays[carry.state.name][t]
@@ -310,8 +309,7 @@ class _Machine:
                 self._shift(node)
             case OuterRows():
                 left, right = (self._inside(self.read(v, index), index) for v in (node.left, node.right))
-                gradient = self.arrays.setdefault(node.target.name, self.zeros(node.target))
-                _columns(gradient, node.block, self.sizes)[...] += left.T @ right
+                _columns(self.whole(node.target), node.block, self.sizes)[...] += left.T @ right
 
     def _flat(self, value: Value, index: Index, array: Array | None = None) -> Array:
         """The units of each row in one axis; a matrix of parameters has no other rows."""
@@ -354,12 +352,19 @@ class _Machine:
             return array[None]
         return np.where(self.active[index], array, 0).reshape(-1, array.shape[-1])
 
+    def whole(self, value: Value) -> Array:
+        """The array of a value, zero until something is written."""
+        array = self.arrays.get(value.name)
+        if array is None:
+            array = self.arrays[value.name] = self.zeros(value)
+        return array
+
     def read(self, value: Value, index: Index) -> Array:
-        array = self.arrays.setdefault(value.name, self.zeros(value))
+        array = self.whole(value)
         return array if value.timeless else array[index]
 
     def contribute(self, target: Value, value: Any, index: Index) -> None:
-        array = self.arrays.setdefault(target.name, self.zeros(target))
+        array = self.whole(target)
         if target.timeless:
             same = np.size(value) == array.size
             self.arrays[target.name] = array + (np.reshape(value, array.shape) if same else value)
