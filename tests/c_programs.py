@@ -24,7 +24,7 @@ from gategen.backends.c_text import laid_out
 
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
-FAST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp-simd")
+FAST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp-simd", "-fno-unroll-loops")
 # What processors may have: vectors of 64 bytes here if this one has them, of 32, and of 16.
 WIDTHS = {"native": ("-march=native",), "avx2": ("-mavx2", "-mfma"), "sse2": ()}
 
@@ -270,12 +270,22 @@ def _driver(api: Interface, team: str) -> str:
         prefix=api.prefix,
         real=api.ctype,
         team=f", {team}" if isinstance(api, FastInterface) else "",
-        widths=", ".join(f"widths[{index}]" for index in range(len(api.sizes))) or "0",
+        widths=", ".join(_widths(api)) or "0",
         lengths=api.lengths,
         fill="\n    ".join(fill),
         check_outputs="\n    ".join(_checked(api, "out", member) for member in api.outputs.values()),
         check_gradients="\n        ".join(_checked(api, struct, member) for struct, member in gradients),
     )
+
+
+def _widths(api: Interface) -> list[str]:
+    """A width of the row for each that the cell has, or the least that it can do with."""
+    least = {name: number for width, number in api.program.least.items() for name in width.names}
+    found = [f"widths[{place}]" for place in range(len(api.sizes))]
+    return [
+        f"{width} < {least[name]} ? {least[name]} : {width}" if name in least else width
+        for name, width in zip(api.sizes, found, strict=True)
+    ]
 
 
 def _count(api: Interface, member: Member) -> str:

@@ -21,20 +21,28 @@ MORE = (
     *("delays_of_two_states", "long_past_inputs", "right_to_left_delays", "right_to_left_delayed_heads"),
     *("longer_than_any_sequence", "right_to_left_past_inputs", "delayed_heads"),
     *("extremes", "layer_norms", "running_sums"),
+    *("matrix_state", "matrix_left_and_right", "matrix_of_columns_and_rows", "matrix_some_steps_back"),
+    *(
+        "matrix_right_to_left",
+        "matrix_of_inputs",
+        "matrices_of_parameters",
+        "split_values",
+        "constant_widths",
+    ),
+    *("some_elements", "rows_of_a_vector", "joined_values", "repeated_values", "clock", "same_in_all_steps"),
 )
 HALVES = {"zoo": gg.pipeline.zoo(), "more": MORE}
 
 
 PORTABLE = ("-std=c99",)
 FAST = ("-std=gnu11", "-fopenmp-simd")
-# The fast rendering is the same routines for all: some cells with the widest vectors, others with those of
-# every processor.
+# The fast rendering with the widest vectors for some of the zoo, for others with those of every processor.
 RUNS = {
     "zoo portable": (HALVES["zoo"], PORTABLE),
     "more portable": (HALVES["more"], PORTABLE),
-    "zoo fast": (HALVES["zoo"][::8], (*FAST, "-march=native")),
-    "more fast": (HALVES["more"][::2], (*FAST, "-march=native")),
-    "short vectors": ((*HALVES["zoo"][4::8], *MORE[1::4]), FAST),
+    "zoo fast": (HALVES["zoo"][::4], (*FAST, "-march=native")),
+    "more fast": (HALVES["more"], (*FAST, "-march=native")),
+    "short vectors": ((*HALVES["zoo"][2::4], *MORE[::3]), FAST),
 }
 
 
@@ -60,6 +68,7 @@ RACING = (
     *("derived_product", "derived_matrix", "concatenated_scalar", "scalar_state"),
     *("delays_of_two_states", "right_to_left_past_inputs", "right_to_left_delayed_heads"),
     *("layer_norms", "running_sums", "extremes", "sum_of_a_number"),
+    *("matrix_left_and_right", "matrix_of_columns_and_rows", "rows_of_a_vector", "repeated_values"),
 )
 
 

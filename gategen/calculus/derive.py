@@ -33,6 +33,7 @@ from gategen.calculus.ir import (
     Turn,
     Value,
     flatten,
+    names_read,
     sources,
     writes,
 )
@@ -64,7 +65,7 @@ def derive(cell: Cell) -> Program:
     by_name = {value.name: value for value in lowering.values.values()}
 
     def read(node: Node) -> list[Value]:
-        return _reads(node, by_name)
+        return [by_name[name] for name in names_read(node)]
 
     states = [lowering.values[name] for name in cell.states]
     live = {value.name for value in (*outputs, *states)}
@@ -119,17 +120,6 @@ def phases(program: Program) -> list[tuple[str, Iterable[Node], Iterable[Value]]
     ]
 
 
-def _reads(node: Node, by_name: dict[str, Value]) -> list[Value]:
-    match node:
-        case Island():
-            return [by_name[s.name] for a in node.assigns for s in symbols_in_order(a.expr)]
-        case Contract():
-            return [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
-        case Reduce() | SumRows():
-            return [by_name[symbol.name] for symbol in symbols_in_order(node.expr)]
-    return sources(node)
-
-
 def _is_parameter(value: Value) -> bool:
     return value.kind in (Kind.PARAMETER, Kind.FROZEN, Kind.CONSTANT, Kind.SIZE)
 
@@ -147,13 +137,13 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         for node in (*self.lowering.step, *self.lowering.setup):
-            self.uses.update(value.name for value in _reads(node, self.by_name))
+            self.uses.update(names_read(node))
         self.position = {name: index for index, name in enumerate(self.by_name)}
         self.fixed = {value.name for value in self.by_name.values() if value.kind in _WITHOUT_GRADIENT}
         extremes = [node for node in (*self.lowering.step, *self.lowering.setup) if isinstance(node, Extreme)]
         self.fixed.update(node.target.name for node in extremes)
         for node in flatten((*self.lowering.setup, *self.lowering.step)):
-            if all(value.name in self.fixed for value in _reads(node, self.by_name)):
+            if self.fixed.issuperset(names_read(node)):
                 self.fixed.update(value.name for value in writes(node))
 
     def adjoint_of(self, value: Value) -> Value:

@@ -14,6 +14,7 @@ from enum import StrEnum
 import sympy
 from sympy import Expr
 
+from gategen.language.notation import symbols_in_order
 from gategen.language.shapes import Shape, Width
 
 
@@ -266,6 +267,19 @@ def sources(node: Along | Shift | OuterRows) -> list[Value]:
         case Apply():
             return [node.matrix] if node.vector is None else [node.matrix, node.vector]
     return []
+
+
+def names_read(node: Node) -> list[str]:
+    """The names of the values a node reads, in written order, some more than once."""
+    match node:
+        case Island():
+            return [symbol.name for assign in node.assigns for symbol in symbols_in_order(assign.expr)]
+        case Contract():
+            operands = (value for product in node.products for value in (product.weight, product.operand))
+            return [value.name for value in (*node.addends, *operands)]
+        case Reduce() | SumRows():
+            return [symbol.name for symbol in symbols_in_order(node.expr)]
+    return [value.name for value in sources(node)]
 
 
 def writes(node: Node) -> list[Value]:

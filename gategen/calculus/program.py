@@ -10,13 +10,10 @@ from sympy import Expr
 
 from gategen.calculus.ir import (
     Contract,
-    Island,
     Node,
-    Reduce,
     Shift,
-    SumRows,
     Value,
-    sources,
+    names_read,
     writes,
 )
 from gategen.language.notation import symbols_in_order
@@ -154,16 +151,7 @@ class Program:
 
     def reads(self, node: Node) -> list[Value]:
         """The values a node reads, in written order."""
-        match node:
-            case Island():
-                found = [value for assign in node.assigns for value in self.read(assign.expr)]
-            case Contract():
-                found = [*node.addends, *(v for p in node.products for v in (p.weight, p.operand))]
-            case Reduce() | SumRows():
-                found = self.read(node.expr)
-            case _:
-                found = sources(node)
-        return list({value.name: value for value in found}.values())
+        return [self.values[name] for name in dict.fromkeys(names_read(node))]
 
     def history(self, shift: Shift) -> bool:
         """Whether a shifted input reads what came before the sequence, in the order of the steps."""

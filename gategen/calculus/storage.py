@@ -13,14 +13,11 @@ from enum import StrEnum
 from gategen.calculus.fuse import fuse_nodes
 from gategen.calculus.ir import (
     Assign,
-    Contract,
     Island,
     Kind,
     Node,
-    Reduce,
-    SumRows,
     Value,
-    sources,
+    names_read,
     writes,
 )
 from gategen.calculus.program import Program
@@ -71,7 +68,7 @@ def place(plan: Schedule) -> Storage:
         if forward_home.get(name) is not Home.PLANE:
             # What is computed for all steps at once takes the place of all steps, even without a tape.
             forward_home[name] = Home.RING if name in stepwise else Home.PLANE
-    wide = {name for node in (*plan.forward.before, *plan.forward.after) for name in _names_read(node)}
+    wide = {name for node in (*plan.forward.before, *plan.forward.after) for name in names_read(node)}
     for carry in program.carries:
         if any(past.value.name in wide for past in carry.pasts):
             # A head on h[t-1] reads the states of all steps when the loop is over.
@@ -124,7 +121,7 @@ def _homes(program: Program, phases: Phases) -> dict[str, Home]:
                 makers.setdefault(value.name, set()).add((phase, index))
                 if not isinstance(node, Island):
                     barriers.add(value.name)
-            for name in _names_read(node):
+            for name in names_read(node):
                 users.setdefault(name, set()).add((phase, index))
                 if not isinstance(node, Island):
                     barriers.add(name)
@@ -146,17 +143,6 @@ def _homes(program: Program, phases: Phases) -> dict[str, Home]:
     return homes
 
 
-def _names_read(node: Node) -> list[str]:
-    match node:
-        case Island():
-            return [s.name for assign in node.assigns for s in symbols_in_order(assign.expr)]
-        case Contract():
-            return [*(v.name for v in node.addends), *(p.operand.name for p in node.products)]
-        case Reduce() | SumRows():
-            return [symbol.name for symbol in symbols_in_order(node.expr)]
-    return [value.name for value in sources(node)]
-
-
 def _positions(nodes: Sequence[Node], name: str, reading: bool) -> list[tuple[int, int]]:
     """Where a value is read or written: (node, assignment) within a phase."""
     found = []
@@ -166,7 +152,7 @@ def _positions(nodes: Sequence[Node], name: str, reading: bool) -> list[tuple[in
                 names = [s.name for s in symbols_in_order(assign.expr)] if reading else [assign.target.name]
                 if name in names:
                     found.append((index, inner))
-        elif name in (_names_read(node) if reading else [v.name for v in writes(node)]):
+        elif name in (names_read(node) if reading else [v.name for v in writes(node)]):
             found.append((index, -1))
     return found
 
@@ -177,7 +163,7 @@ def _share_forward(
     """Hoisted pre-activations live in the plane of the gate that is made of them."""
     alias: dict[str, str] = {}
     # An output goes to the caller after the loop, so nothing may overwrite it before.
-    later = {name for node in phases.after for name in _names_read(node)}
+    later = {name for node in phases.after for name in names_read(node)}
     later |= {value.name for value in program.outputs}
     for name, where in home.items():
         if where is not Home.PLANE or name in taped or name in later:
@@ -204,7 +190,7 @@ def _share_backward(
 ) -> dict[str, str]:
     """Adjoints needed after the loop overwrite a tape plane that nothing reads any more."""
     alias: dict[str, str] = {}
-    outside = {name for node in (*phases.before, *phases.after) for name in _names_read(node)}
+    outside = {name for node in (*phases.before, *phases.after) for name in names_read(node)}
     free = {s.value.name: s.value for s in plan.tape if s.value.kind is Kind.LOCAL}
     early = {value.name for node in phases.before for value in writes(node)}
     own = {program.gradients[v.name].name for v in program.inputs if v.name in program.gradients}

@@ -286,7 +286,7 @@ class _Statements:
                         shifted(statement, -offset),
                     )
             case ast.Tuple(elts=targets):
-                for part, single in zip(self._parts(statement, targets, value), targets, strict=True):
+                for part, single in zip(self._parts(statement, targets, value, loop), targets, strict=True):
                     self._assign(statement, single, part, loop)
                 return
             case _:
@@ -304,11 +304,13 @@ class _Statements:
             self.source.fail(statement, problem, kind=LimitError)
         self.assignments.append(_Assignment(name, timed, value, loop, self.source.position(target)))
 
-    def _parts(self, statement: ast.Assign, targets: list[ast.expr], value: ast.expr) -> list[ast.expr]:
+    def _parts(
+        self, statement: ast.Assign, targets: list[ast.expr], value: ast.expr, loop: Mapping[str, int]
+    ) -> list[ast.expr]:
         """What each of several names on the left gets."""
         match value:
             case ast.Call(func=ast.Name(id="split"), args=[_, parts], keywords=[]):
-                count = self._reader({}).fixed.integer(parts, "a number of parts")
+                count = self._reader(loop).fixed.integer(parts, "a number of parts")
                 if count == len(targets):
                     places = [ast.Constant(place) for place in range(count)]
                     return [
