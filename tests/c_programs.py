@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 
 import cells
@@ -219,11 +220,16 @@ def interface(cell: gg.Cell, dtype: str, fast: bool = False) -> Interface:
 
 def files(cell: gg.Cell, fast: bool = False) -> dict[str, str]:
     """Header and both sources by file name."""
-    if not fast:
-        return {
-            name: text for name, text in gg.pipeline.artefacts(cell).items() if name.endswith((".h", ".c"))
-        }
+    return dict(_files(cell, str(cell), fast))
+
+
+@cache
+def _files(cell: gg.Cell, _text: str, fast: bool) -> dict[str, str]:
+    """The same; equal cells may be written in another order."""
     plan, name = gg.derive(cell).schedule, file_name(cell)
+    if not fast:
+        texts = {f"{name}_{SUFFIX[dtype]}.c": c.source(plan, cell, dtype) for dtype in SUFFIX}
+        return {f"{name}.h": c.header(plan, cell), **texts}
     interfaces = [interface(cell, dtype, fast) for dtype in SUFFIX]
     declared = [interfaces[0].dims(), *(api.declarations() for api in interfaces)]
     texts = {f"{name}.h": laid_out("\n\n".join(["#pragma once", "#include <stdint.h>", *declared]))}
