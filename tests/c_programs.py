@@ -26,6 +26,8 @@ from gategen.backends.c_text import laid_out
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
 FAST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp-simd", "-fno-unroll-loops")
+# For kernels of which the text is at stake and not what a compiler makes of it, by rendering.
+QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
 # What processors may have: vectors of 64 bytes here if this one has them, of 32, and of 16.
 WIDTHS = {"native": ("-march=native",), "avx2": ("-mavx2", "-mfma"), "sse2": ()}
 

@@ -11,6 +11,7 @@ from typing import Any
 import cells
 import numpy as np
 import pytest
+from c_programs import QUICK
 
 import gategen as gg
 from gategen.calculus.differences import disturbed
@@ -220,9 +221,6 @@ def test_packed_weights_stay_where_they_are(name: str) -> None:
         expected = made.forward(x, few.params, start, lengths)
         for one, two in ((found.outputs, expected.outputs), (found.final, expected.final)):
             assert all(same_bits(one[key], two[key]) for key in one)
-
-
-QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
 
 
 def with_everything(name: str, backend: str) -> Kernel:

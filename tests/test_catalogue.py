@@ -6,6 +6,7 @@ import statistics
 from importlib import import_module
 
 import pytest
+from c_programs import QUICK
 from catalogue import CATALOGUE, WRITTEN
 
 import gategen as gg
@@ -63,7 +64,6 @@ REFUSED = {number: cell for number, cell in CATALOGUE.items() if cell.missing}
 # What no cell of the zoo has: compiled as a user has it. Of the others that is tested elsewhere; here their
 # text is at stake, and four kernels that are not optimized take a second less.
 OPTIMIZED = ("plrnn", "zoneout_lstm", "lru", "gated_antisymmetric_rnn", "layer_norm_gru_joint", "ltc_circuit")
-QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
 
 
 def read(cell):

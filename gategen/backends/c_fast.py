@@ -92,11 +92,12 @@ class VectorView:
 
 @dataclass(frozen=True)
 class TileView:
-    """The C file of the tile, which is the same for all cells."""
+    """The C file of the tile, which is the same for all cells; ``declared`` is what kernels know of it."""
 
     ctype: str
     vectors: str
     operand: str
+    declared: str
     tile: str
 
 
@@ -107,8 +108,9 @@ def source(plan: Schedule, cell: Cell, dtype: str) -> str:
 
 def tile(dtype: str) -> str:
     """The C file that kernels of one dtype are linked with: a third of a kernel's compile time."""
-    operand, made = (render(_OWN[name], RoutineView("")).rstrip() for name in ("operand", "tile"))
-    return render("c_fast/tile.c.j2", TileView(TYPES[dtype], _vectors(dtype), operand, made))
+    files = (_OWN["operand"], _LINKED["tile"], _OWN["tile"])
+    parts = (render(file, RoutineView(linkage="")).rstrip() for file in files)
+    return render("c_fast/tile.c.j2", TileView(TYPES[dtype], _vectors(dtype), *parts))
 
 
 def _vectors(dtype: str) -> str:

@@ -86,8 +86,8 @@ class Interface:
 
     def _shown(self, value: Value, name: str = "") -> str:
         """How an author would write it, and what a row holds."""
-        elements = self.cell.elements(value.name)
-        return f"{name or value.shown}{elements and ', '}{elements}{elements and ','}".rstrip(",")
+        shown, elements = name or value.shown, self.cell.elements(value.name)
+        return f"{shown}, {elements}" if elements else shown
 
     def _add(self, members: dict[str, Member], key: str, wanted: str, shape: str, meaning: str) -> None:
         name = c_name(wanted, {member.name for member in members.values()})
