@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from gategen.check import check
     from gategen.diff import diff
     from gategen.language.arrangements import T as T
-    from gategen.language.arrangements import along as along
     from gategen.language.arrangements import column as column
     from gategen.language.arrangements import element as element
     from gategen.language.arrangements import flatten as flatten

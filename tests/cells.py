@@ -201,6 +201,26 @@ TRICKY = {
         " + b_r[:, None] * (W_c @ x[t])[None, :]\n"
         "h[t] = sum(S[t] * M_s, 0) + sum(S[t-1] * (W_c @ x[t])[None, :], 1) * b_r"
     ),
+    "matrix_along_its_axes": (
+        "q = softmax(S[t-1] * M_s, axis=1)\n"
+        "S[t] = 0.5 * tanh(cumsum(q, axis=0))"
+        " + 0.2 * layer_norm(S[t-1] + x[t][None, :], g_s[:, None], axis=1)\n"
+        "a = dot(S[t], q, axis=1)\n"
+        "h[t] = mean(S[t], 0) * h[t-1] - mean(tanh(S[t] + cumsum(M_s * S[t], axis=1)), 0)"
+        " + var(q, 0) * (a @ S[t])\n"
+        "y[t] = logsumexp(S[t], axis=1) + c_y"
+    ),
+    "extremes_along_axes": (
+        "S[t] = 0.5 * S[t-1] + outer(W_k @ x[t], h[t-1])\ny[t] = norm(S[t], axis=0) + max(S[t-1], axis=0)\n"
+        "h[t] = tanh(max(S[t] * M_s, axis=0) - min(S[t] - S[t-1], axis=0)) * x[t]"
+        " + tanh(min(S[t], axis=1)[0]) * h[t-1] / 2\ny: output"
+    ),
+    "parameters_along_their_axes": (
+        "h: state[n]\nA_h = softmax(U_h, axis=1) - layer_norm(V_h, g_h[None, :], axis=1)\n"
+        "v_h = logsumexp(A_h * V_h, 0) + max(V_h, axis=1)\n"
+        "h[t] = tanh(A_h @ h[t-1] + W_h @ x[t]) + v_h * mean(outer(h[t-1], x[t]) + exp(-M_h), axis=1)\n"
+        "V_h: weight[n, n]"
+    ),
     "matrix_of_a_vector_twice": (
         "A[t] = 0.5 * A[t-1] + 0.3 * outer(h[t-1], h[t-1])\n"
         "h[t] = tanh(A[t] @ h[t-1] + W_h @ x[t]) * max(x[t])"

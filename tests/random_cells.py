@@ -27,12 +27,16 @@ ARRANGED = (
     *("{2}[0] * {0}", "[{0}, {1}][1:3][1] * b_a", "flatten(reshape([{0}, {1}], 2))[2:3][0] * {0}"),
     *("split([{0}, {1}], 2)[1]", "split(repeat({0}, 2), 2)[0]", "cos(t + b_a) * {0}", "m_s * {0}"),
     *("(S[t-1] @ {0})", "({2} @ S[t-1])", "sum(S[t-1] * ({0})[:, None], 0)", "sum(S[t-1] * M_s, 1)"),
+    *("mean(S[t-1] * ({0})[:, None], axis=0)", "logsumexp(S[t-1] + ({0})[None, :], 1)"),
+    *("dot(S[t-1], M_s, axis=1) * {0}", "var(M_s - S[t-1], 0)", "max(S[t-1] + M_s, axis=1) * {0}"),
     *("(S[t-1] @ {2}) * ({2} @ S[t-1])", "sum(outer({0}, {1}) - ({0})[None, :], 1)"),
 )
 MATRICES = (
     "0.5 * S[t-1] + 0.2 * tanh(outer({0}, {1}))",
     "tanh(({0})[:, None] * S[t-1] + ({1})[None, :] * M_s)",
     "tanh(S[t-1] + outer({0} - S[t-1] @ {2}, {2}))",
+    "0.5 * S[t-1] + softmax(S[t-1] * ({0})[:, None] - ({1})[None, :], axis=1)",
+    "tanh(0.2 * cumsum(S[t-1] + M_s, 0) + layer_norm(S[t-1] + ({0})[None, :], 2, ({1})[:, None], axis=1))",
 )
 NUMBERS = ("2", "0.5", "-1.25", "1e-1", "3")
 

@@ -40,6 +40,7 @@ ORDER = [
     "calculus.recurrence",
     "calculus.reduce",
     "calculus.arrange",
+    "calculus.axes",
     "calculus.lower",
     "calculus.derive",
     "calculus.fuse",

@@ -17,7 +17,6 @@ DECLARED = {
     "v[t]": "v: input[4]",
     "w[t]": "w: input[3]",
     "A[t]": "A: input[4, 3]",
-    "I(n)": "U_h: weight[n, n]",
 }
 
 # A row's name, equations of one step, and what y is of v (B, 4), w (B, 3), A (B, 4, 3), U_h (4, 4), b (4).
@@ -27,8 +26,6 @@ ROWS: list[tuple[str, str, Callable[[Tensors], torch.Tensor]]] = [
     ("column", "y[t] = v[t][:, None] * A[t]", lambda a: a["v"][:, :, None] * a["A"]),
     ("column", "y[t] = (b * b)[:, None] * A[t]", lambda a: (a["b"] ** 2)[:, None] * a["A"]),
     ("row", "y[t] = w[t][None, :] - A[t]", lambda a: a["w"][:, None] - a["A"]),
-    ("along", "y[t] = sum(A[t] * A[t], 0)", lambda a: (a["A"] ** 2).sum(1)),
-    ("along", "y[t] = sum(A[t] * A[t], 1)", lambda a: (a["A"] ** 2).sum(2)),
     ("piece", "y[t] = v[t][1:3] * w[t][:2]", lambda a: a["v"][:, 1:3] * a["w"][:, :2]),
     ("piece", "y[t] = b[1:3] * v[t][2:4]", lambda a: a["b"][1:3] * a["v"][:, 2:]),
     ("rest", "y[t] = v[t][1:] * w[t]", lambda a: a["v"][:, 1:] * a["w"]),
@@ -66,7 +63,7 @@ def test_cells_built_by_program() -> None:
             gg.Eq(q[gg.t], W_q @ x[gg.t]),
             gg.Eq(k[gg.t], W_k @ x[gg.t]),
             gg.Eq(S[gg.t], 0.5 * S[gg.t - 1] + gg.outer(gg.split(k[gg.t], 1, 2), x[gg.t])),
-            gg.Eq(y[gg.t], q[gg.t] @ S[gg.t] + gg.along(S[gg.t - 1] * gg.column(q[gg.t]), 0)),
+            gg.Eq(y[gg.t], q[gg.t] @ S[gg.t] + gg.sum(S[gg.t - 1] * gg.column(q[gg.t]), axis=0)),
         ],
     )
     text = """

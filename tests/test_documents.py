@@ -37,12 +37,12 @@ from gategen.backends.render import FOLDERS, environment
 from gategen.backends.view import View
 from gategen.backends.walkthrough import Edge, Part, Walkthrough
 from gategen.calculus.derive import derive
-from gategen.calculus.ir import Apply, Kind, Move, Outer, Reduce, Shift, Turn, Unit, Value
+from gategen.calculus.ir import Apply, Extreme, Kind, Move, Outer, Reduce, Scan, Shift, Turn, Unit, Value
 from gategen.language.cell import Cell
 from gategen.language.functions import ElementWise
 from gategen.language.parse import parse
 from gategen.language.reductions import Reduction
-from gategen.language.shapes import Width
+from gategen.language.shapes import Shape, Width
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = sorted((ROOT / "gategen" / "zoo").glob("*.cell"))
@@ -506,7 +506,8 @@ class Numbers:
 
     def run(self) -> None:
         for part in (*self.walk.setup, *self.walk.step):
-            arranged = isinstance(part.node, (Move, Outer, Apply, Turn, Unit))
+            along = isinstance(part.node, (Extreme, Scan)) and bool(part.node.shape)
+            arranged = along or isinstance(part.node, (Move, Outer, Apply, Turn, Unit))
             self.values[part.target.name] = self.arranged(part) if arranged else self(part.equation.right)
 
     def arranged(self, part: Part) -> np.ndarray:
@@ -518,10 +519,13 @@ class Numbers:
                 into, start, size = (w.evaluate(self.sizes) for w in (node.into, node.start, node.size))
                 made = self.values.get(target.name, np.zeros(shape)).ravel()
                 made[into : into + size] += self.values[node.source.name].ravel()[start : start + size]
+            case Extreme() | Scan():
+                function = np.cumsum if isinstance(node, Scan) else np.max if node.largest else np.min
+                made = function(self.matrix(node.source, node.shape), 0 if node.transposed else 1)
             case Outer():
                 made = np.outer(*map(self.vector, (node.left, node.right), node.shape))
             case Apply():
-                matrix = self.values[node.matrix.name].reshape([w.evaluate(self.sizes) for w in node.shape])
+                matrix = self.matrix(node.matrix, node.shape)
                 matrix = matrix.T if node.transposed else matrix
                 made = matrix @ self.vector(node.vector, node.shape[0 if node.transposed else 1])
             case Turn():
@@ -529,6 +533,10 @@ class Numbers:
             case _:
                 made = np.eye(shape[0])
         return made.reshape(shape)
+
+    def matrix(self, value: Value, shape: Shape) -> np.ndarray:
+        """A matrix from the row of its elements."""
+        return self.values[value.name].reshape([width.evaluate(self.sizes) for width in shape])
 
     def vector(self, value: Value | None, width: Width) -> np.ndarray:
         """A vector, of ones where there is none."""
@@ -539,8 +547,10 @@ class Numbers:
         multiple = isinstance(edge.factor, Chain) and isinstance(edge.factor.args[-1], Identity)
         if isinstance(edge.factor, Identity) or multiple:
             return edge
-        shape = part.node.shape if isinstance(part.node, Reduce) else part.target.shape
-        units = shape[0].evaluate(self.sizes) if shape else 1
+        of_node = isinstance(part.node, Reduce) or (isinstance(part.node, Scan) and bool(part.node.shape))
+        shape = part.node.shape if of_node else part.target.shape
+        axis = 0 if len(shape) < 2 or part.node.transposed else 1
+        units = shape[axis].evaluate(self.sizes) if shape else 1
         size = [value.width.evaluate(self.sizes) for value in (part.target, edge.read)]
         return dataclasses.replace(edge, factor=Sized(edge.factor, *size, units))
 
@@ -594,6 +604,11 @@ class Numbers:
 
     def kronecker(self, node: Kronecker, rows: int, columns: int) -> np.ndarray:
         """The identity is as large as the smaller side; a row or a column makes the other side larger."""
+        if node.has(Running):
+            # Along an axis of as many units as the factor tells.
+            return np.kron(
+                *(self(s) if isinstance(s, Running) else np.eye(rows // self.units) for s in node.args)
+            )
         identity = np.eye(min(rows, columns))
         self.units = max(rows, columns) // len(identity)
         sides = []
@@ -605,13 +620,23 @@ class Numbers:
         return np.kron(*sides)
 
 
-STEPS = {path.stem: path.read_text(encoding="utf-8") for path in ZOO} | {
-    name: TRICKY[name]
-    for name in (
-        *("matrix_state", "matrix_left_and_right", "matrix_some_steps_back", "split_values"),
-        *("joined_values", "repeated_values", "matrices_of_parameters"),
-    )
-}
+# Without an extreme that hands a gradient on: the number of its ties has none, and so cannot be varied here.
+ALONG = """
+q = softmax(S[t-1] * M_s, axis=1)
+S[t] = 0.5 * tanh(cumsum(q, axis=0)) + 0.2 * layer_norm(S[t-1] + x[t][None, :], g_s[:, None], axis=0)
+h[t] = mean(S[t], 0) * h[t-1] + norm(cumsum(S[t-1] * M_s, axis=1), 0) * logsumexp(q, 0)
+"""
+STEPS = (
+    {"along_axes": ALONG}
+    | {path.stem: path.read_text(encoding="utf-8") for path in ZOO}
+    | {
+        name: TRICKY[name]
+        for name in (
+            *("matrix_state", "matrix_left_and_right", "matrix_some_steps_back", "split_values"),
+            *("joined_values", "repeated_values", "matrices_of_parameters"),
+        )
+    }
+)
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -42,6 +42,7 @@ CELLS = (
     *gg.pipeline.zoo(),
     *("heads", "scalar_gate", "derived_from_derived", "past_input", "surrogates", "kinks", "right_to_left"),
     *("matrix_of_columns_and_rows", "matrices_of_parameters", "split_values", "joined_values"),
+    *("matrix_along_its_axes", "parameters_along_their_axes"),
 )
 
 # Values, and numbers of sequences, with which few steps take all branches: a unit that is open for more

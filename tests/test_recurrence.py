@@ -62,6 +62,15 @@ TEXTS = {
         "y[t] = tanh(V_y @ h[t-1])\nh[t] = 0.5 * h[t-1] + x[t]\nh: output\ny: output",
         Recurrence(0, True, True),
     ),
+    "running sums": ("h[t] = cumsum(h[t-1]) / 2 + x[t]", Recurrence(0, True, False)),
+    "means of rows": (
+        "S[t] = S[t-1] - mean(S[t-1], axis=1)[:, None] + outer(x[t], x[t])",
+        Recurrence(0, True, False),
+    ),
+    "the largest of a row": (
+        "S[t] = S[t-1] - max(S[t-1], axis=1)[:, None] + outer(x[t], x[t])",
+        Recurrence(0, False, False),
+    ),
     "no state": ("h[t] = tanh(W_h @ x[t])", Recurrence(0, True, True)),
     "a scalar state": ("s: input[1]\nq: state[1]\nq[t] = 0.9 * q[t-1] + s[t]", Recurrence(0, True, True)),
 }

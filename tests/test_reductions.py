@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -230,6 +231,148 @@ def test_bits_do_not_depend_on_where_an_array_begins(name: str, dtype: str) -> N
         assert all(others[key].tobytes() == slope.tobytes() for key, slope in slopes.items())
 
 
+# What each is of A, P, Q (B, rows, columns) along an axis, the axis kept.
+ALONG: dict[str, tuple[str, Callable[..., torch.Tensor]]] = {
+    "sum": ("sum(A[t], {})", lambda a, p, q, d: a.sum(d, keepdim=True)),
+    "mean": ("mean(A[t], {})", lambda a, p, q, d: a.mean(d, keepdim=True)),
+    "var": ("var(A[t], {})", lambda a, p, q, d: a.var(d, keepdim=True, unbiased=False)),
+    "norm": ("norm(A[t], {})", lambda a, p, q, d: torch.linalg.vector_norm(a, dim=d, keepdim=True)),
+    "dot": ("dot(A[t], P[t], axis={})", lambda a, p, q, d: (a * p).sum(d, keepdim=True)),
+    "max": ("max(A[t], axis={})", lambda a, p, q, d: a.amax(d, keepdim=True)),
+    "min": ("min(A[t], axis={})", lambda a, p, q, d: a.amin(d, keepdim=True)),
+    "logsumexp": ("logsumexp(A[t], {})", lambda a, p, q, d: a.logsumexp(d, keepdim=True)),
+    "softmax": ("softmax(A[t], {})", lambda a, p, q, d: a.softmax(d)),
+    "cumsum": ("cumsum(A[t], {})", lambda a, p, q, d: a.cumsum(d)),
+    "layer_norm": (
+        "layer_norm(A[t], P[t], Q[t], axis={})",
+        lambda a, p, q, d: normed(a.transpose(d, -1)).transpose(d, -1) * p + q,
+    ),
+}
+MATRICES = ("A", "P", "Q")
+
+
+@cache
+def kernel_along(axis: int, backend: str, dtype: str = "float64") -> Kernel:
+    """A cell of one step with every reduction along an axis of matrices; vectors tell rows and columns."""
+    lines = [f"{name}: input[rows, columns]" for name in MATRICES]
+    lines += [
+        "r: input[rows]",
+        "c: input[columns]",
+        "y_vectors[t] = sum(r[t]) + sum(c[t])",
+    ]
+    lines += [f"y_{name}[t] = {call.format(axis)}" for name, (call, _) in ALONG.items()]
+    made = gg.compile(gg.parse("\n".join(lines), "along"), dtype, backend)
+    assert made.backend == backend
+    return made
+
+
+def along(
+    name: str, axis: int, backend: str, given: dict[str, Array], bound: float, dtype: str = "float64"
+) -> None:
+    """Compare one reduction of matrices (B, rows, columns), and its gradients, with PyTorch's."""
+    made = kernel_along(axis, backend, dtype)
+    tensors = {key: torch.tensor(array, requires_grad=True) for key, array in given.items()}
+    value = ALONG[name][1](*tensors.values(), axis + 1)
+    d_y = np.random.default_rng(3).standard_normal(value.shape)
+    (value * torch.tensor(d_y)).sum().backward()
+    count = len(d_y)
+    run = made.forward(flat(given, dtype), {}, train=True)
+    seed = d_y.reshape(1, count, -1).astype(dtype)
+    grad = made.backward(run, {f"y_{name}": seed})
+    expected = value.detach().numpy().reshape(count, -1)
+    np.testing.assert_allclose(run.outputs[f"y_{name}"][0], expected, rtol=bound, atol=bound)
+    for key, tensor in tensors.items():
+        slope = np.zeros(given["A"].shape) if tensor.grad is None else tensor.grad.numpy()
+        found = grad.inputs[key].reshape(slope.shape)
+        np.testing.assert_allclose(found, slope, rtol=20 * bound, atol=20 * bound, err_msg=key)
+
+
+def flat(given: dict[str, Array], dtype: str = "float64") -> dict[str, Array]:
+    """The inputs of that cell, one step."""
+    count, rows, columns = given["A"].shape
+    flat = {key: array.reshape(1, count, -1).astype(dtype) for key, array in given.items()}
+    return flat | {"r": np.zeros((1, count, rows), dtype), "c": np.zeros((1, count, columns), dtype)}
+
+
+def test_every_row_goes_along_axes() -> None:
+    assert set(ALONG) == set(REDUCTIONS)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ALONG)
+def test_along_an_axis_they_are_those_of_pytorch(name: str, backend: str, axis: int) -> None:
+    for shape in [(1, 1), (2, 7), (7, 2), (16, 5), (5, 16), (3, 61), (61, 3), (17, 33)]:
+        rng = np.random.default_rng(shape[0])
+        along(name, axis, backend, {key: rng.standard_normal((3, *shape)) for key in MATRICES}, 1e-12)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ALONG)
+def test_along_an_axis_kinks_and_far_values_are_those_of_pytorch(name: str, backend: str, axis: int) -> None:
+    far = [row for case, row in FAR.items() if case != "tiny"]
+    given = {key: np.random.default_rng(7).standard_normal((2, 6, 5)) for key in MATRICES}
+    given["A"] = np.array([far, far[::-1]])
+    if axis == 0:
+        given = {key: np.ascontiguousarray(array.transpose(0, 2, 1)) for key, array in given.items()}
+    along(name, axis, backend, given, 1e-11)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ALONG)
+def test_along_an_axis_float32_is_near(name: str, backend: str, axis: int) -> None:
+    rng = np.random.default_rng(1)
+    given = {key: rng.standard_normal((3, 9, 35)).astype(np.float32).astype(float) for key in MATRICES}
+    along(name, axis, backend, given, 1e-5, "float32")
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_along_an_axis_not_a_number_stays_in_its_row_or_column(backend: str, axis: int) -> None:
+    rng = np.random.default_rng(0)
+    given = {key: rng.standard_normal((2, 19, 37)) for key in MATRICES}
+    made = kernel_along(axis, backend)
+    outputs = [f"y_{name}" for name in ALONG]
+    clean = made.forward(flat(given), {}).outputs
+    for row, column in [(0, 0), (18, 36), (7, 20)]:
+        before, given["A"][1, row, column] = given["A"][1, row, column], np.nan
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            found = made.forward(flat(given), {}).outputs
+        given["A"][1, row, column] = before
+        for name in outputs:
+            np.testing.assert_array_equal(found[name][0, 0], clean[name][0, 0])
+            lost = np.isnan(found[name][0, 1])
+            if len(lost) != 19 * 37:
+                assert np.flatnonzero(lost).tolist() == [column if axis == 0 else row], name
+                continue
+            lines = lost.reshape(19, 37)
+            line, place = (lines[:, column], row) if axis == 0 else (lines[row], column)
+            first = place if name == "y_cumsum" else 0
+            assert line[first:].all() and lost.sum() == line.sum() == len(line) - first, name
+
+
+def test_along_an_axis_reductions_have_one_form_in_text_and_program() -> None:
+    S, h, x = gg.signals("S h x")
+    t = gg.t
+    built = gg.Cell(
+        "made",
+        [
+            gg.Eq(S[t], gg.softmax(S[t - 1] + gg.outer(x[t], x[t]), axis=1)),
+            gg.Eq(h[t], gg.mean(S[t], axis=0) + gg.max(S[t - 1], axis=1)),
+        ],
+    )
+    lines = "S[t] = softmax(S[t-1] + outer(x[t], x[t]), 1)\nh[t] = mean(S[t], axis=0) + max(S[t-1], axis=1)"
+    assert built == gg.parse(lines, "made")
+    assert gg.parse(str(built), "made") == built
+    assert "softmax(S[t-1] + outer(x[t], x[t]), axis=1)" in str(built)
+    assert pickle.loads(pickle.dumps(built)) == built
+    with pytest.raises(gg.GategenError, match="no axis 2"):
+        gg.mean(S[t], axis=2)
+
+
 def test_reductions_by_program_are_those_of_the_text() -> None:
     x, h = gg.signals("x h")
     U_h, g_h = gg.weights("U_h g_h")
@@ -246,4 +389,7 @@ def test_reductions_by_program_are_those_of_the_text() -> None:
 def test_gains_begin_at_one_and_biases_at_zero() -> None:
     k = gg.compile("h[t] = layer_norm(W_h @ x[t] + h[t-1], g_h, b_h)", backend="numpy")
     p = k.init({"x": 2, "h": 3}, seed=0)
+    assert p["g_h"].tolist() == [1, 1, 1] and p["b_h"].tolist() == [0, 0, 0]
+    heads = "y[t] = flatten(layer_norm(reshape(x[t], 2), g_h[None, :], b_h[None, :], axis=1))"
+    p = gg.compile(heads, backend="numpy").init({"x": 6}, seed=0)
     assert p["g_h"].tolist() == [1, 1, 1] and p["b_h"].tolist() == [0, 0, 0]

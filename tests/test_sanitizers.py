@@ -25,6 +25,9 @@ MORE = (
     *(
         "matrix_right_to_left",
         "matrix_of_inputs",
+        "matrix_along_its_axes",
+        "extremes_along_axes",
+        "parameters_along_their_axes",
         "matrices_of_parameters",
         "split_values",
         "constant_widths",
@@ -69,6 +72,7 @@ RACING = (
     *("delays_of_two_states", "right_to_left_past_inputs", "right_to_left_delayed_heads"),
     *("layer_norms", "running_sums", "extremes", "sum_of_a_number"),
     *("matrix_left_and_right", "matrix_of_columns_and_rows", "rows_of_a_vector", "repeated_values"),
+    "matrix_along_its_axes",
 )
 
 

@@ -59,6 +59,10 @@ ROUTINES: Routines = {
     "apply_T": (),
     "row_sums": (),
     "column_sums": (),
+    "row_extremes": ("extreme",),
+    "column_extremes": (),
+    "row_scans": ("scan",),
+    "column_scans": (),
     "turn": (),
     "identity": (),
 }

@@ -65,12 +65,16 @@ ROUTINES = {
     "apply_T": (),
     "row_sums": (),
     "column_sums": (),
+    "row_extremes": ("extreme",),
+    "column_extremes": (),
+    "row_scans": ("scan",),
+    "column_scans": (),
     "turn": (),
     "identity": (),
 }
 """The routines of a kernel in the order in which they are printed, each with those that it needs."""
 
-_SHARED = ("take", "scan", "turn", "identity")
+_SHARED = ("take", "scan", "row_extremes", "row_scans", "turn", "identity")
 """Those that both renderings have."""
 _OWN = {name: f"c_fast/routines/{name}.c.j2" for name in ROUTINES if name not in _SHARED}
 _LINKED = {**_OWN, "tile": "c_fast/routines/tile_linked.c.j2"}

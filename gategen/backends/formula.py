@@ -161,7 +161,7 @@ class Names:
         if isinstance(node, OverUnits):
             return 0
         if isinstance(node, Reduction):
-            return int(node.row.keeps)
+            return node.rank
         if isinstance(node, Arrangement):
             return node.row.rank
         return max((self.rank(argument) for argument in node.args), default=0)
@@ -176,9 +176,6 @@ def as_products(node: Expr) -> Expr:
             return Chain(node.args[0], Transposed(Ones()))
         case "row":
             return Chain(Ones(), Transposed(node.args[0]))
-        case "along":
-            matrix = node.args[0]
-            return Chain(matrix if node.numbers[0] else Transposed(matrix), Ones())
         case "T":
             return Transposed(node.args[0])
     return Identity() if node.row.name == "I" else node

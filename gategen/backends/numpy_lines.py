@@ -248,14 +248,13 @@ class LineWriter:
                 if not line.target.shape and not self._has_units(line):
                     return Term(f"({self._row_terms(line.expr)} * {self._count(line)}).sum()")
                 return Term(f"{self._row_terms(line.expr)}.sum({'axis=0' if line.target.shape else ''})")
-            case Extreme():
-                largest = "max" if line.largest else "min"
-                return Term(f"{self.read(line.source)}.{largest}({self._units(line.target)})")
-            case Scan():
+            case Extreme(shape=()):
+                return Term(f"{self.read(line.source)}.{line.name}({self._units(line.target)})")
+            case Scan(shape=()):
                 return Term(self._running(line))
             case Contract():
                 return self._chain(line)
-            case Move() | Outer() | Apply() | Turn() | Unit():
+            case Extreme() | Scan() | Move() | Outer() | Apply() | Turn() | Unit():
                 steps = () if self.part == "loop" else (self.ours("T"),)
                 words = MatrixWriter(self.writer, self.read, (*steps, self.ours("B")))
                 return Term(words.write(line), same=isinstance(line, Move))

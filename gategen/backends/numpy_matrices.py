@@ -1,4 +1,4 @@
-"""Outer products, matrices of the step and moved units as NumPy."""
+"""Outer products, matrices of the step, what goes along their axes, and moved units as NumPy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gategen.backends.numpy_syntax import NumpyWriter
-from gategen.calculus.ir import Apply, Move, Outer, Turn, Unit, Value
-from gategen.language.shapes import Width
+from gategen.calculus.ir import Apply, Extreme, Move, Outer, Scan, Turn, Unit, Value
+from gategen.language.shapes import Shape, Width
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class MatrixWriter:
     read: Callable[[Value], str]
     rows: tuple[str, ...]
 
-    def write(self, node: Move | Outer | Apply | Turn | Unit) -> str:
+    def write(self, node: Extreme | Scan | Move | Outer | Apply | Turn | Unit) -> str:
         """What the node adds to its target."""
         match node:
             case Move():
@@ -33,6 +33,11 @@ class MatrixWriter:
                 return self._outer(node)
             case Apply():
                 return self._applied(node)
+            case Extreme():
+                axis = -2 if node.transposed else -1
+                return f"{self._matrix(node.source, node.shape)}.{node.name}(axis={axis})"
+            case Scan():
+                return self._running(node)
             case Turn():
                 return f"{self.read(node.source)}.T"
         return (
@@ -66,14 +71,29 @@ class MatrixWriter:
 
     def _applied(self, node: Apply) -> str:
         """Times a vector, or summed along one axis."""
-        matrix = self.read(node.matrix)
-        if len(node.matrix.shape) < 2:
-            rows = () if node.matrix.timeless else self.rows
-            matrix = f"{matrix}.reshape{self.writer.shape(node.shape, *rows)}"
+        matrix = self._matrix(node.matrix, node.shape)
         if node.vector is None:
             return f"{matrix}.sum(axis={-2 if node.transposed else -1})"
         form = "...ij, ...i -> ...j" if node.transposed else "...ij, ...j -> ...i"
         return f'{self.writer.numpy}.einsum("{form}", {matrix}, {self.read(node.vector)})'
+
+    def _matrix(self, value: Value, shape: Shape) -> str:
+        """With two axes."""
+        text = self.read(value)
+        if len(value.shape) == 2:
+            return text
+        rows = () if value.timeless else self.rows
+        return f"{text}.reshape{self.writer.shape(shape, *rows)}"
+
+    def _running(self, node: Scan) -> str:
+        """As the row of its elements in a step."""
+        turn = "" if not node.back else "[..., ::-1, :]" if node.transposed else "[..., ::-1]"
+        matrix, axis = self._matrix(node.source, node.shape), -2 if node.transposed else -1
+        text = f"{self.writer.numpy}.cumsum({matrix}{turn}, axis={axis}){turn}"
+        if len(node.target.shape) == 2:
+            return text
+        rows = () if node.target.timeless else self.rows
+        return f"{text}.reshape{self.writer.shape(node.target.shape, *rows)}"
 
 
 def span(writer: NumpyWriter, start: Width, size: Width, width: Width) -> str:

@@ -89,6 +89,12 @@ def _phases(phases: Phases) -> Iterable[str]:
                 yield from (f"    {line}" for line in node_lines(node))
 
 
+def _along(node: Extreme | Scan) -> str:
+    if not node.shape:
+        return ""
+    return "each column of " if node.transposed else "each row of "
+
+
 def node_lines(node: Node) -> list[str]:
     """One node in the notation of the equations."""
     match node:
@@ -100,10 +106,10 @@ def node_lines(node: Node) -> list[str]:
             return [f"{node.target.name} += sum of {expression_text(node.expr)}"]
         case Extreme():
             kind = "largest" if node.largest else "smallest"
-            return [f"{node.target.name} = the {kind} of {node.source.name}"]
+            return [f"{node.target.name} = the {kind} of {_along(node)}{node.source.name}"]
         case Scan():
             end = ", from the last unit" if node.back else ""
-            return [f"{node.target.name} += running sum of {node.source.name}{end}"]
+            return [f"{node.target.name} += running sum of {_along(node)}{node.source.name}{end}"]
         case Move():
             into, start = (_units_text(first, node.size) for first in (node.into, node.start))
             return [f"{node.target.name}{into} += {node.source.name}{start}"]

@@ -65,8 +65,7 @@ class Printer(ABC):
         if isinstance(node, ElementWise):
             return self._function(node)
         if isinstance(node, Reduction):
-            arguments = [self.write(argument) for argument in node.args]
-            return _ATOM, self.call(node.row.name, node.row.latex, arguments)
+            return self.reduction(node)
         if isinstance(node, Operator):
             return self._operator(node)
         if isinstance(node, Add):
@@ -80,6 +79,15 @@ class Printer(ABC):
         if self.names.rank(left) == 1:
             return self._written(Chain(Transposed(right), left))
         return _PRODUCT, self.chain([self.write(left, _ATOM), self.write(right, _FACTOR)])
+
+    def reduction(self, node: Reduction) -> tuple[int, str]:
+        """A sum along an axis is the product with a vector of ones; else the function."""
+        if node.axis is not None and node.row.name == "sum":
+            (matrix,) = node.args
+            return self._written(Chain(matrix if node.axis else Transposed(matrix), Ones()))
+        arguments = [self.write(argument) for argument in node.args]
+        mark = "" if node.axis is None else rf"_{{\mathrm{{{'row' if node.axis else 'column'}}}}}"
+        return _ATOM, self.call(node.row.name, node.row.latex, arguments, mark)
 
     def arrangement(self, node: Arrangement) -> tuple[int, str]:
         """Products of matrices and vectors where it is one, else the function."""

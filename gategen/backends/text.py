@@ -13,6 +13,7 @@ from gategen.backends.walkthrough import Line
 from gategen.calculus.program import Program
 from gategen.language.arrangements import Arrangement
 from gategen.language.cell import Cell
+from gategen.language.reductions import Reduction
 from gategen.language.text import number_text
 
 _COLUMN = 40
@@ -45,6 +46,12 @@ class TextPrinter(Printer):
     def matrix_product(self, left: Expr, right: Expr) -> tuple[int, str]:
         """As in the language."""
         return 2, f"{self.write(left, 5)} @ {self.write(right, 3)}"
+
+    def reduction(self, node: Reduction) -> tuple[int, str]:
+        """As in the language."""
+        arguments = [self.write(argument) for argument in node.args]
+        arguments += [] if node.axis is None else [f"axis={node.axis}"]
+        return 5, self.call(node.row.name, "", arguments)
 
     def arrangement(self, node: Arrangement) -> tuple[int, str]:
         """As in the language."""

@@ -18,13 +18,12 @@ from gategen.backends.formula import (
     Identity,
     Ones,
     OverUnits,
-    Running,
     Stacked,
     Total,
     Transposed,
     add_all,
 )
-from gategen.backends.matrices import arranged, slope, units
+from gategen.backends.matrices import arranged, run_back, slope, units
 from gategen.backends.naming import Columns, names_of, primal_shown
 from gategen.calculus.ir import (
     Along,
@@ -54,7 +53,6 @@ from gategen.calculus.order import arrange
 from gategen.calculus.program import Program
 from gategen.language.cell import Cell
 from gategen.language.notation import evaluate
-from gategen.language.reductions import REDUCTIONS
 
 _CHAIN_LENGTH = 6
 """Factors up to which a product is written out instead of getting a name of its own."""
@@ -215,11 +213,7 @@ class Walkthrough:
                 return node.assigns[0].expr
             case Reduce():
                 return OverUnits(self._for_all_units(node.expr))
-            case Extreme():
-                return REDUCTIONS["max" if node.largest else "min"](node.source.symbol)
-            case Scan():
-                return REDUCTIONS["cumsum"](node.source.symbol)
-            case Move() | Outer() | Apply() | Turn() | Unit():
+            case Extreme() | Scan() | Move() | Outer() | Apply() | Turn() | Unit():
                 return arranged(node)
         products = [Chain(self._matrix(p), p.operand.symbol) for p in node.products]
         return add_all([*products, *(value.symbol for value in node.addends)])
@@ -253,8 +247,7 @@ class Walkthrough:
                 factor = self._row(partial) if isinstance(node, Reduce) else self._diagonal(partial, primal)
                 return Edge(primal, Line(left, given.expr, adds), factor, partial)
             case Scan():
-                line = Line(left, Chain(Transposed(Running()), d_target.symbol), adds)
-                return Edge(primal, line, Running())
+                return Edge(primal, Line(left, run_back(back, d_target), adds), slope(node, back))
             case Reduce() | SumRows():
                 return self._summed_edge(node, back, d_target, primal, adds)
             case Move() | Outer() | Apply() | Turn():

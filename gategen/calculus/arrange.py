@@ -68,12 +68,16 @@ def arranged(equation: Equation, node: Arrangement) -> Expr:
 def applied(equation: Equation, node: MatVec) -> Expr:
     """The value of ``S @ v`` or ``v @ S`` with a matrix of the step."""
     left, right = node.args
-    shape, transposed = extent(equation, left), False
+    found, transposed = extent(equation, left), False
     matrix, vector = left, right
-    if len(shape) == 1:
-        shape, matrix, vector, transposed = extent(equation, right), right, left, True
-    made = _summed(equation, matrix, _value(equation, vector), shape, transposed)
-    return made.symbol
+    if len(found) == 1:
+        found, matrix, vector, transposed = extent(equation, right), right, left, True
+    shape, given = settled(found), _value(equation, vector)
+    source = once(equation, shaped(equation, matrix, shape))
+    target = equation.own("s", shape[1:] if transposed else shape[:1], source.timeless and given.timeless)
+    source, given = _timed_like(equation, source, target), _timed_like(equation, given, target)
+    equation.sink(target).append(Apply(target, source, given, shape, transposed, equation.index))
+    return target.symbol
 
 
 def concatenated(equation: Equation, node: Concat, target: Value | None = None) -> Expr:
@@ -114,10 +118,15 @@ def extent(equation: Equation, node: Expr) -> Extent:
         case Arrangement():
             return _extent(equation, node)
         case Reduction() if not node.row.keeps:
-            return ()
+            return () if node.axis is None else (joined(equation, node)[1 - node.axis],)
+        case Concat():
+            return (sum((_units(extent(equation, part)) for part in node.args), Width()),)
+    return joined(equation, node)
+
+
+def joined(equation: Equation, node: Expr) -> Extent:
+    """The shape that the arguments have together, as far as they tell."""
     shapes = [extent(equation, part) for part in node.args]
-    if isinstance(node, Concat):
-        return (sum((_units(shape) for shape in shapes), Width()),)
     rank = max(map(len, shapes), default=0)
     axes = [[shape[axis] for shape in shapes if len(shape) == rank] for axis in range(rank)]
     return tuple(next((width for width in widths if width is not None), None) for widths in axes)
@@ -132,8 +141,6 @@ def _extent(equation: Equation, node: Arrangement) -> Extent:
             return shapes[0][0], None
         case "row":
             return None, shapes[0][0]
-        case "along":
-            return (shapes[0][1 - node.numbers[0]],)
         case "repeat":
             return (_units(shapes[0]).times(node.numbers[0]),)
         case "split":
@@ -157,14 +164,17 @@ def _units(extent: Extent) -> Width:
     return width or Width((), 1)
 
 
-def _settled(extents: Extent) -> Shape:
+def settled(extents: Extent) -> Shape:
     """Nothing else is known of an axis: it has one unit."""
     return tuple(width or Width((), 1) for width in extents)
 
 
 def _value(equation: Equation, node: Expr) -> Value:
-    """An expression as a value; the same one where it stands twice."""
-    lowered = equation.lowered(node)
+    return once(equation, equation.lowered(node))
+
+
+def once(equation: Equation, lowered: Expr) -> Value:
+    """A lowered expression as a value; the same one where it stands twice."""
     if lowered.is_Symbol:
         return equation.value_of(lowered, "v")
     if lowered not in equation.kept:
@@ -183,18 +193,19 @@ def _timed_like(equation: Equation, value: Value, target: Value) -> Value:
 
 def _outer(equation: Equation, node: Arrangement) -> Value:
     left, right = (_value(equation, operand) for operand in node.operands)
-    return _product(equation, left, right, (left.width, right.width))
+    return spread(equation, left, right, (left.width, right.width))
 
 
 def _column(equation: Equation, node: Arrangement) -> Value:
-    return _product(equation, _value(equation, node.operands[0]), None, equation.extent)
+    return spread(equation, _value(equation, node.operands[0]), None, equation.extent)
 
 
 def _row(equation: Equation, node: Arrangement) -> Value:
-    return _product(equation, None, _value(equation, node.operands[0]), equation.extent)
+    return spread(equation, None, _value(equation, node.operands[0]), equation.extent)
 
 
-def _product(equation: Equation, left: Value | None, right: Value | None, shape: Shape) -> Value:
+def spread(equation: Equation, left: Value | None, right: Value | None, shape: Shape) -> Value:
+    """The outer product of two vectors, or one vector as each column or each row of a matrix."""
     timeless = all(side is None or side.timeless for side in (left, right))
     natural = timeless and equation.target.timeless
     target = equation.own("o", shape if natural else flat(shape), timeless)
@@ -203,22 +214,12 @@ def _product(equation: Equation, left: Value | None, right: Value | None, shape:
     return target
 
 
-def _along(equation: Equation, node: Arrangement) -> Value:
-    shape = extent(equation, node.operands[0])
-    return _summed(equation, node.operands[0], None, shape, node.numbers[0] == 0)
-
-
-def _summed(equation: Equation, node: Expr, vector: Value | None, extents: Extent, transposed: bool) -> Value:
-    shape = _settled(extents)
-    before, equation.extent = equation.extent, shape
-    matrix = _value(equation, node)
+def shaped(equation: Equation, node: Expr, extents: Extent) -> Expr:
+    """The scalar form of an expression that is a matrix; a vector spread over it is spread so far."""
+    before, equation.extent = equation.extent, settled(extents)
+    lowered = equation.lowered(node)
     equation.extent = before
-    timeless = matrix.timeless and (vector is None or vector.timeless)
-    target = equation.own("s", shape[1:] if transposed else shape[:1], timeless)
-    matrix = _timed_like(equation, matrix, target)
-    vector = None if vector is None else _timed_like(equation, vector, target)
-    equation.sink(target).append(Apply(target, matrix, vector, shape, transposed, equation.index))
-    return target
+    return lowered
 
 
 def _split(equation: Equation, node: Arrangement) -> Value:
@@ -249,10 +250,8 @@ def _reshaped(equation: Equation, node: Arrangement) -> Value:
     """The same elements: a step keeps matrices as vectors."""
     (operand,) = node.operands
     wanted = _extent(equation, node)
-    before, equation.extent = equation.extent, _settled(extent(equation, operand))
-    source = _value(equation, operand)
-    equation.extent = before
-    shape = _settled(wanted)
+    source = once(equation, shaped(equation, operand, extent(equation, operand)))
+    shape = settled(wanted)
     if not (equation.target.timeless and source.timeless):
         return source
     target = equation.own("v", shape, True)
@@ -265,7 +264,7 @@ def _repeat(equation: Equation, node: Arrangement) -> Value:
     source, times = _value(equation, node.operands[0]), node.numbers[0]
     shape = source.width, Width((), times)
     target = equation.own("v", (source.width.times(times),), source.timeless)
-    equation.sink(target).append(Outer(target, source, None, shape, equation.index))
+    equation.sink(target).append(Outer(target, source, None, shape, equation.index, repeat=True))
     return target
 
 
@@ -286,7 +285,6 @@ _RULES: dict[str, Callable[[Equation, Arrangement], Value]] = {
     "outer": _outer,
     "column": _column,
     "row": _row,
-    "along": _along,
     "split": _split,
     "piece": _piece,
     "rest": _piece,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sympy
 from sympy import Expr
@@ -186,8 +186,8 @@ class _Sweep:
             case Reduce():
                 self._visit_units(node, node.shape, d_target)
             case Scan():
-                turned = Scan(self.adjoint_of(node.source), d_target, not node.back, node.origin)
-                self._add(turned, node.source)
+                d_source = self.adjoint_of(node.source)
+                self._add(replace(node, target=d_source, source=d_target, back=not node.back), node.source)
             case Contract():
                 self._visit_contract(node, d_target)
             case Move() | Outer() | Apply() | Turn():
@@ -213,7 +213,8 @@ class _Sweep:
                     yield value, Turn(d_value, d_target, origin)
                 case Outer():
                     if value == node.left:
-                        yield value, Apply(d_value, d_target, node.right, node.shape, False, origin)
+                        back = Apply(d_value, d_target, node.right, node.shape, False, origin, node.repeat)
+                        yield value, back
                     if value == node.right:
                         yield value, Apply(d_value, d_target, node.left, node.shape, True, origin)
                 case Apply():
@@ -221,8 +222,8 @@ class _Sweep:
                         left, right = (node.vector, d_target) if node.transposed else (d_target, node.vector)
                         yield value, Outer(d_value, left, right, node.shape, origin)
                     if value == node.vector:
-                        back = not node.transposed
-                        yield value, Apply(d_value, node.matrix, d_target, node.shape, back, origin)
+                        turned = not node.transposed
+                        yield value, Apply(d_value, node.matrix, d_target, node.shape, turned, origin)
 
     def _visit_units(self, assign: Assign | Reduce, shape: Shape, d_target: Value) -> None:
         """Hand an adjoint on to what the units of ``shape`` read."""

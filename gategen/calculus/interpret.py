@@ -282,17 +282,8 @@ class _Machine:
                     matrix = weight if product.transposed else weight.T
                     total = total + np.atleast_1d(self.read(product.operand, index)) @ matrix
                 self.contribute(node.target, total, index)
-            case Extreme():
-                # It passes no gradient, also not along the imaginary axis.
-                source = np.real(self.read(node.source, index))
-                found = source.max(-1) if node.largest else source.min(-1)
-                self.contribute(node.target, found[..., None], index)
-            case Scan():
-                source = self.read(node.source, index)
-                if node.back:
-                    source = source[..., ::-1]
-                sums = np.cumsum(source, -1)
-                self.contribute(node.target, sums[..., ::-1] if node.back else sums, index)
+            case Extreme() | Scan():
+                self._along(node, index)
             case Move():
                 size, into, start = (w.evaluate(self.sizes) for w in (node.size, node.into, node.start))
                 moved = np.zeros_like(self.read(node.target, index))
@@ -315,6 +306,19 @@ class _Machine:
         """The units of each row in one axis; a matrix of parameters has no other rows."""
         array = self.read(value, index) if array is None else array
         return array.reshape(-1) if value.timeless else array
+
+    def _along(self, node: Extreme | Scan, index: Index) -> None:
+        source, axis = self._flat(node.source, index), -2 if node.transposed else -1
+        if node.shape:
+            source = source.reshape(*source.shape[:-1], *(width.evaluate(self.sizes) for width in node.shape))
+        if isinstance(node, Scan):
+            turned = np.flip(source, axis) if node.back else source
+            sums = np.cumsum(turned, axis)
+            value = np.flip(sums, axis) if node.back else sums
+        else:
+            # It passes no gradient, also not along the imaginary axis.
+            value = np.real(source).max(axis) if node.largest else np.real(source).min(axis)
+        self.contribute(node.target, value.reshape(self.read(node.target, index).shape), index)
 
     def _matrix(self, node: Outer | Apply, index: Index) -> None:
         rows, columns = (width.evaluate(self.sizes) for width in node.shape)

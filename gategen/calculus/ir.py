@@ -131,21 +131,36 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Extreme:
-    """``target = the largest of source``, or the smallest; it passes no gradient."""
+    """``target = the largest of source``, or the smallest; it passes no gradient.
+
+    Of every row of a matrix, or of every column if it is transposed, where ``shape`` tells one.
+    """
 
     target: Value
     source: Value
     largest: bool = True
+    shape: Shape = ()
+    transposed: bool = False
     origin: int = -1
+
+    @property
+    def name(self) -> str:
+        """The name of the reduction."""
+        return "max" if self.largest else "min"
 
 
 @dataclass(frozen=True)
 class Scan:
-    """``target += the running sum of source`` along the units, from the last one if ``back``."""
+    """``target += the running sum of source`` along the units, from the last one if ``back``.
+
+    Along every row of a matrix, or every column if it is transposed, where ``shape`` tells one.
+    """
 
     target: Value
     source: Value
     back: bool = False
+    shape: Shape = ()
+    transposed: bool = False
     origin: int = -1
 
 
@@ -166,18 +181,25 @@ class Move:
 
 @dataclass(frozen=True)
 class Outer:
-    """``target[i, j] += left[i] * right[j]``; what is None is one everywhere."""
+    """``target[i, j] += left[i] * right[j]``; what is None is one everywhere.
+
+    With ``repeat`` the elements are units of a vector, every unit of ``left`` several times.
+    """
 
     target: Value
     left: Value | None
     right: Value | None
     shape: Shape
     origin: int = -1
+    repeat: bool = False
 
 
 @dataclass(frozen=True)
 class Apply:
-    """``target += matrix @ vector`` with a matrix of the step, or its transpose; no vector is all ones."""
+    """``target += matrix @ vector`` with a matrix of the step, or its transpose; no vector is all ones.
+
+    With ``repeat`` the elements are units of a vector, of which some in a row are summed.
+    """
 
     target: Value
     matrix: Value
@@ -185,6 +207,7 @@ class Apply:
     shape: Shape
     transposed: bool = False
     origin: int = -1
+    repeat: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from sympy import Add, Expr
 
 from gategen.calculus.arrange import applied, arranged, concatenated, elements, flat
+from gategen.calculus.axes import reduced_along
 from gategen.calculus.ir import (
     Assign,
     Block,
@@ -237,6 +238,8 @@ class _Equation:
                 return value.symbol
             return Add(value.symbol, *[self.lowered(term) for term in plain.rest], evaluate=False)
         match node:
+            case Reduction(axis=int()):
+                return reduced_along(self, node)
             case Reduction():
                 return reduced(self, node.row, [self.lowered(argument) for argument in node.args])
             case Arrangement():

@@ -15,6 +15,7 @@ from gategen.calculus.ir import (
     Node,
     Outer,
     Reduce,
+    Scan,
     SumRows,
     flatten,
     sources,
@@ -87,7 +88,7 @@ def _degree(node: Node, target: str, degree: Mapping[str, int]) -> int:
     if isinstance(node, Contract):
         weighted = (degree.get(p.operand.name, 0) + degree.get(p.weight.name, 0) for p in node.products)
         return min(2, max(*weighted, *(degree.get(v.name, 0) for v in node.addends), 0))
-    if isinstance(node, (Outer, Apply, Move)):
+    if isinstance(node, (Outer, Apply, Move, Scan)):
         return min(2, sum(degree.get(value.name, 0) for value in sources(node)))
     return 2
 

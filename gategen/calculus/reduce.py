@@ -50,7 +50,7 @@ class Equation(Protocol):
 
 def reduced(equation: Equation, row: Row, arguments: list[Expr]) -> Expr:
     """The value of a reduction of lowered arguments; nodes for what it needs come before."""
-    return _Units(equation, arguments).lower(row)
+    return VectorUnits(equation, arguments).lower(row)
 
 
 def into(target: Value, node: Node) -> Node:
@@ -61,7 +61,7 @@ def into(target: Value, node: Node) -> Node:
 
 
 @dataclass
-class _Units:
+class VectorUnits:
     """The units of the vectors that a reduction is applied to, for its definition.
 
     Attributes:
@@ -118,7 +118,7 @@ class _Units:
         """The largest or the smallest element."""
         source = self.equation.value_of(self._written(value), "v")
         target = self.equation.made("most" if largest else "least", (), source.symbol)
-        self.equation.sink(target).append(Extreme(target, source, largest, self.equation.index))
+        self.equation.sink(target).append(Extreme(target, source, largest, origin=self.equation.index))
         return target.symbol
 
     def running(self, value: Expr) -> Expr:

@@ -1,4 +1,4 @@
-"""Arrangements in the text: calls of functions of the table, slices, elements and parts."""
+"""Arrangements in the text: calls of functions of the table, slices, elements, parts; and axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from sympy import Expr
 
 from gategen.language.arrangements import ARRANGEMENTS
 from gategen.language.fixed import Fixed
+from gategen.language.functions import ALIASES
 from gategen.language.notation import Concat
+from gategen.language.reductions import AXES, REDUCTIONS
 from gategen.language.source import MAX_NUMBER, Source
 
 
@@ -79,7 +81,7 @@ class ArrangementReader:
 
     def call(self, node: ast.Call, name: str) -> Expr:
         """A function of the table."""
-        row = ARRANGEMENTS["along" if name == "sum" else name].row
+        row = ARRANGEMENTS[name].row
         count = len(row.ranks) + min(row.numbers, 1)
         if node.keywords or len(node.args) != count:
             plural = "s" if count > 1 else ""
@@ -89,12 +91,27 @@ class ArrangementReader:
             case "split":
                 hint = "as many names on the left, or split(...)[0]"
                 self.source.fail(node, "split gives several values", hint)
-            case "sum":
-                axis = self.fixed.integer(node.args[1], "an axis")
-                if axis not in (0, 1):
-                    self.source.fail(node.args[1], f"a matrix has no axis {axis}", "0 or 1")
-                return ARRANGEMENTS["along"](*operands, axis)
             case "repeat" | "reshape":
                 what = "a number of times" if name == "repeat" else "a number of rows"
                 return ARRANGEMENTS[name](*operands, self._count(node.args[1], what))
         return ARRANGEMENTS[name](*operands)
+
+    def along(self, node: ast.Call, name: str) -> Expr | None:
+        """A reduction along an axis, told by name or behind a single argument; None if none is told."""
+        if name not in REDUCTIONS:
+            return None
+        row, arguments = REDUCTIONS[name].row, node.args
+        axes = [word.value for word in node.keywords if word.arg == "axis"]
+        # max(a, 1) is the larger one of two, and layer_norm(v, 2) has a gain.
+        single = row.arity[1] == 1 and name not in ALIASES and not node.keywords
+        if single and len(arguments) == 2 and not self.fixed.is_unknown(arguments[1]):
+            arguments, axes = arguments[:1], arguments[1:]
+        if not axes:
+            return None
+        form = f"{name}({', '.join('ABC'[: row.vectors])}, axis=1)"
+        if len(node.keywords) > 1 or not row.arity[0] <= len(arguments) <= row.arity[1]:
+            self.source.fail(node, f"'{self.source.written(node)}' is no reduction along an axis", form)
+        axis = self.fixed.integer(axes[0], "an axis")
+        if axis not in AXES:
+            self.source.fail(axes[0], f"a matrix has no axis {axis}", "0 or 1")
+        return REDUCTIONS[name](*map(self.read, arguments), axis=axis)

@@ -66,8 +66,8 @@ class Arrangement(sympy.Function):  # type: ignore[misc]
 ARRANGEMENTS: dict[str, type[Arrangement]] = {}
 """Every arrangement by name, in the order of the table."""
 
-BY_SIGNS = frozenset({"column", "row", "along", "piece", "rest", "element"})
-"""Those that a person writes with brackets, or by another name."""
+BY_SIGNS = frozenset({"column", "row", "piece", "rest", "element"})
+"""Those that a person writes with brackets."""
 
 
 def _row(
@@ -84,7 +84,6 @@ def _row(
 outer = _row("outer", (1, 1), 2, "outer({0}, {1})")
 column = _row("column", (1,), 2, "{0}[:, None]")
 row = _row("row", (1,), 2, "{0}[None, :]")
-along = _row("along", (2,), 1, "sum({0}, {1})", numbers=1)
 piece = _row("piece", (1,), 1, "{0}[{1}:{2}]", numbers=2)
 rest = _row("rest", (1,), 1, "{0}[{1}:]", numbers=1)
 element = _row("element", (1,), 0, "{0}[{1}]", numbers=1)

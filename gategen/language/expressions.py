@@ -303,8 +303,10 @@ class ExpressionReader:
             return self._read_List(node)
         if name in ("gather", "stack"):
             return self._arranging.joined(node, name)
-        if name in ARRANGEMENTS or (name == "sum" and len(node.args) == 2):
+        if name in ARRANGEMENTS:
             return self._arranging.call(node, name)
+        if (along := self._arranging.along(node, name)) is not None:
+            return along
         if name not in CALLED:
             known = self.names.timed | self.names.read
             hint = f"{name}[t]" if name in known else ""
@@ -314,6 +316,7 @@ class ExpressionReader:
         most = max(known_as)
         if node.keywords:
             form = f"{name}({', '.join('abc'[:most])})"
+            form += f", or {name}(A, axis=1)" if name in REDUCTIONS else ""
             self.source.fail(node.keywords[0], f"{name} takes no named arguments", form)
         function = known_as.get(len(node.args), known_as[most])
         if len(node.args) not in known_as and not any(isinstance(a, ast.Starred) for a in node.args):

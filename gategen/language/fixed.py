@@ -91,7 +91,7 @@ class Fixed:
                 return self._compared(node)
             case ast.Constant(value=bool() as value):
                 return value
-            case _ if not self._is_unknown(node):
+            case _ if not self.is_unknown(node):
                 return bool(self.number(node))
         return self.source.fail(
             node,
@@ -99,11 +99,12 @@ class Fixed:
             "a condition on constants and loop indices; for one on values, where(a > b, x, y)",
         )
 
-    def _is_unknown(self, node: ast.expr) -> bool:
+    def is_unknown(self, node: ast.expr) -> bool:
+        """Whether a name stands in an expression that has no value before the cell runs."""
         return any(isinstance(n, ast.Name) and n.id not in self.values for n in ast.walk(node))
 
     def _compared(self, node: ast.Compare) -> bool:
-        if self._is_unknown(node):
+        if self.is_unknown(node):
             self.source.fail(
                 node,
                 f"'{self.source.written(node)}' is not known before the cell runs",

@@ -124,14 +124,21 @@ class _Inference:
 
     def _reduced(self, node: Reduction, joined: Shape, equation: Eq) -> Shape:
         """The shape of a reduction, whose arguments have the shape ``joined`` or are scalars."""
-        row = node.row
+        row, axis = node.row, node.axis
+        takes = 1 if axis is None else 2
         for argument in node.args[: row.vectors]:
             rank = len(self._shape(argument, equation))
-            if rank != 1:
-                wanted = "a vector" if row.vectors == 1 else f"{row.vectors} vectors"
-                problem = f"{row.name} takes {wanted}, {self._quoted(argument, equation)} is a {KINDS[rank]}"
-                raise ShapeError(problem, equation.position(argument))
-        return joined if row.keeps else ()
+            if rank != takes:
+                name = row.name if axis is None else f"{row.name} along an axis"
+                one, several = ("vector", "vectors") if axis is None else ("matrix", "matrices")
+                wanted = f"a {one}" if row.vectors == 1 else f"{row.vectors} {several}"
+                problem = f"{name} takes {wanted}, {self._quoted(argument, equation)} is a {KINDS[rank]}"
+                hint = f"{row.name}(..., axis=1) for each row of a matrix" if rank > takes else ""
+                hint = f"{row.name}(...) for the units of a vector" if 0 < rank < takes else hint
+                raise ShapeError(problem, equation.position(argument), hint)
+        if row.keeps:
+            return joined
+        return () if axis is None else (joined[1 - axis],)
 
     def _arranged(self, node: Arrangement, equation: Eq) -> Shape:
         """The shape of an arrangement; raises `ShapeError` where an argument is of another rank."""
@@ -154,8 +161,6 @@ class _Inference:
                 return shapes[0][0], self._new()
             case "row":
                 return self._new(), shapes[0][0]
-            case "along":
-                return (shapes[0][1 - node.numbers[0]],)
             case "repeat":
                 return (shapes[0][0].times(node.numbers[0]),)
             case "T":

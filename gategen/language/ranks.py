@@ -96,8 +96,10 @@ class Ranks:
         """Whether an expression is a matrix for another reason than that a weight stands in it."""
         if isinstance(node, At):
             return ranks[node.signal] == 2 and self.roles.of[node.signal] is not Role.DERIVED
-        if isinstance(node, (MatVec, Concat, Reduction, Arrangement)):
-            return isinstance(node, Arrangement) and node.row.rank == 2
+        if isinstance(node, Arrangement):
+            return node.row.rank == 2
+        if isinstance(node, (MatVec, Concat)) or (isinstance(node, Reduction) and node.rank < 2):
+            return False
         return any(self._is_matrix_of_a_step(part, ranks) for part in node.args)
 
     def _check_matrices(self, equation: Eq, ranks: Mapping[str, int]) -> None:
@@ -141,17 +143,19 @@ def _rank(node: Expr, ranks: Mapping[str, int]) -> int:
     if isinstance(node, (MatVec, Concat)):
         return 1
     if isinstance(node, Reduction):
-        return int(node.row.keeps)
+        return node.rank
     if isinstance(node, Arrangement):
         return node.row.rank
     return max((_rank(argument, ranks) for argument in node.args), default=0)
 
 
 def _matrix_operands(node: Expr) -> list[Expr]:
-    """What stands where an arrangement takes a matrix."""
+    """What stands where an arrangement, or a reduction along an axis, takes a matrix."""
     found = [operand for part in node.args for operand in _matrix_operands(part)]
     if isinstance(node, Arrangement):
         found += [operand for operand, rank in zip(node.operands, node.row.ranks, strict=True) if rank == 2]
+    if isinstance(node, Reduction) and node.axis is not None:
+        found += node.args[: node.row.vectors]
     return found
 
 

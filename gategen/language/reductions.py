@@ -1,4 +1,4 @@
-"""The table of reductions: functions along the units of a vector, one row each.
+"""The table of reductions: functions along the units of a vector, or an axis of a matrix, one row each.
 
 A row defines its value in `Units`: totals, extremes and running totals along the units, and element-wise
 functions between them. So no derivative is written here: a total hands its gradient to every unit, a running
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import sympy
 from sympy import Expr, Float
 
+from gategen.errors import CellSyntaxError
 from gategen.language.functions import abs, equal, exp, less, log, sqrt, stop_gradient, surrogate, where
 
 EPSILON = Float(1e-5)
@@ -27,7 +28,7 @@ _FINITE = Float(3e38)
 
 
 class Units(Protocol):
-    """The units of the vectors that a definition is applied to."""
+    """The units of the vectors that a definition is applied to: rows or columns, if they are matrices."""
 
     @property
     def width(self) -> Expr:
@@ -74,15 +75,38 @@ class Row:
 
 
 class Reduction(sympy.Function):  # type: ignore[misc]
-    """A SymPy function that stands for one row; opaque, as a matrix product is."""
+    """A SymPy function that stands for one row; opaque, as a matrix product is.
+
+    Attributes:
+        row: The row.
+        axis: Along which axis of a matrix: 0 for columns, 1 for rows; None for a vector.
+        along: The same function along each axis.
+    """
 
     row: ClassVar[Row]
+    axis: ClassVar[int | None] = None
+    along: ClassVar[tuple[type[Reduction], ...]]
+
+    def __new__(cls, *arguments: Any, axis: int | None = None, **options: Any) -> Reduction:
+        """The reduction of a vector, or of a matrix along ``axis``."""
+        if axis is not None:
+            if axis not in AXES:
+                raise CellSyntaxError(f"a matrix has no axis {axis}", expected="0 or 1")
+            return cls.along[axis](*arguments)
+        return super().__new__(cls, *arguments, **options)  # type: ignore[no-any-return]
+
+    @property
+    def rank(self) -> int:
+        """1 for a vector, 0 for a number; one more along an axis."""
+        return int(self.row.keeps) + (self.axis is not None)
 
     @classmethod
     def _should_evalf(cls, arg: Expr) -> int:
         # Some rows have the names of functions of numbers that SymPy knows.
         return -1
 
+
+AXES = (0, 1)
 
 REDUCTIONS: dict[str, type[Reduction]] = {}
 """Every reduction by name, in the order of the table."""
@@ -98,9 +122,21 @@ def _row(
 ) -> type[Reduction]:
     arity = (vectors, most or vectors)
     row = Row(name, definition, vectors, arity, keeps, latex)
-    nargs = tuple(range(arity[0], arity[1] + 1))
-    made = type(name, (Reduction,), {"row": row, "nargs": nargs, "__module__": __name__})
+    made = _function(Reduction, row)
+    made.along = tuple(_function(made, row, axis) for axis in AXES)
     REDUCTIONS[name] = made
+    return made
+
+
+def _function(kind: type[Reduction], row: Row, axis: int | None = None) -> type[Reduction]:
+    nargs = tuple(range(row.arity[0], row.arity[1] + 1))
+    own = "" if axis is None else f"axis_{axis}"
+    name = f"{row.name}.{own}".removesuffix(".")
+    members = {"row": row, "axis": axis, "nargs": nargs, "__module__": __name__, "__qualname__": name}
+    made = type(name, (kind,), members)
+    if own:
+        # By this name pickle finds it again.
+        setattr(kind, own, made)
     return made
 
 

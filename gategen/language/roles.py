@@ -9,6 +9,7 @@ from enum import StrEnum
 from sympy import Expr
 
 from gategen.errors import LimitError, Position, RoleError, UnknownName, nearest
+from gategen.language.arrangements import Arrangement
 from gategen.language.notation import At, Eq, MatVec, Parameter, evaluate, substitute, symbols_in_order
 from gategen.language.reductions import Reduction
 from gategen.language.shapes import Width
@@ -320,6 +321,8 @@ def multiplied(equations: Iterable[Eq]) -> frozenset[str]:
             found.add(node.name)
         arguments = getattr(node, "args", ())
         inside = getattr(node, "is_Mul", False) or getattr(node, "is_Pow", False)
+        # A gain for the columns of a matrix, g[None, :], is one too.
+        inside |= factor and isinstance(node, Arrangement) and node.row.ranks == (1,)
         for place, argument in enumerate(arguments):
             gain = isinstance(node, Reduction) and node.row.name == "layer_norm" and place == 1
             visit(argument, gain or (inside and not isinstance(node, MatVec)))

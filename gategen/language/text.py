@@ -69,7 +69,10 @@ class _Writer:
         if isinstance(node, ElementWise) and node.row.infix:
             left, right = (self.write(argument, _SUM) for argument in node.args)
             return _COMPARISON, f"{left} {node.row.infix} {right}"
-        return _ATOM, f"{node.row.name}({', '.join(self.write(argument, 0) for argument in node.args)})"
+        arguments = [self.write(argument, 0) for argument in node.args]
+        if isinstance(node, Reduction) and node.axis is not None:
+            arguments.append(f"axis={node.axis}")
+        return _ATOM, f"{node.row.name}({', '.join(arguments)})"
 
     def _sum(self, node: Add) -> str:
         text = self.write(node.args[0], _SUM)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -25,10 +25,6 @@ OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
 def _straight(x: Tensor, value: Tensor) -> Tensor:
     """A value whose gradient is that of ``x``."""
     return x + (value - x).detach()
-
-
-def _along(matrix: Tensor, axis: Tensor) -> Tensor:
-    return matrix.sum(-2 if axis == 0 else -1)
 
 
 FUNCTIONS: dict[str, Callable[..., Tensor]] = {
@@ -63,7 +59,7 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "stop_gradient": torch.Tensor.detach,
     "surrogate": lambda value, way: _straight(way, value),
     "round_ste": lambda x: _straight(x, torch.round(x)),
-    "sum": lambda v, *axis: _along(v, *axis) if axis else v.sum(-1, keepdim=True),
+    "sum": lambda v: v.sum(-1, keepdim=True),
     "mean": lambda v: v.mean(-1, keepdim=True),
     "var": lambda v: v.var(-1, keepdim=True, unbiased=False),
     "norm": lambda v: v.norm(dim=-1, keepdim=True),
@@ -80,6 +76,8 @@ FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "I": lambda rows: torch.eye(int(rows), dtype=torch.float64),
     "split": lambda v, parts: v.chunk(int(parts), dim=-1),
 }
+ALONG = frozenset({"sum", "mean", "var", "norm", "logsumexp", "softmax", "cumsum"})
+"""Functions of one vector that may have the axis of a matrix behind it."""
 COMPARISONS: dict[type, Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
@@ -165,6 +163,14 @@ class Step:
                 return OPERATORS[type(op)](*_fitting(self.value(left), self.value(right)))
             case ast.Compare(left=left, ops=[op], comparators=[right]):
                 return COMPARISONS[type(op)](*_fitting(self.value(left), self.value(right)))
+            case ast.Call(
+                func=ast.Name(id=name), args=arguments, keywords=[ast.keyword(value=ast.Constant(value=axis))]
+            ):
+                return _along(name, axis, map(self.value, arguments))
+            case ast.Call(func=ast.Name(id=name), args=[matrix, ast.Constant(value=int() as axis)]) if (
+                name in ALONG
+            ):
+                return _along(name, axis, [self.value(matrix)])
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 values = map(self.vector, arguments) if name == "outer" else map(self.value, arguments)
                 return FUNCTIONS[name](*values)
@@ -177,6 +183,13 @@ class Step:
     def rows(self, value: Tensor) -> Tensor:
         """One row for every sequence."""
         return value.expand(self.batch, -1 if value.dim() else 1) if value.dim() < 2 else value
+
+
+def _along(name: str, axis: int, values: Iterable[Tensor]) -> Tensor:
+    """A reduction of the last axis, done to another one, which is gone unless the function keeps it."""
+    turned = [value.transpose(-1, axis - 2) if value.dim() > 1 else value for value in values]
+    made = FUNCTIONS[name](*turned)
+    return made.transpose(-1, axis - 2) if name in ("softmax", "cumsum", "layer_norm") else made[..., 0]
 
 
 def _number(node: ast.expr | None) -> int | None:
