@@ -22,7 +22,7 @@ from test_agreement import part
 
 import gategen as gg
 from gategen.backends import c_fast
-from gategen.calculus.problem import Array, Problem, Setting, solution
+from gategen.calculus.problem import Array, Problem, Setting, relative_error, solution
 from gategen.runtime import build, compile_c, team
 from gategen.runtime.engines import CEngine
 from gategen.runtime.kernel import Kernel
@@ -233,6 +233,25 @@ def test_bits_do_not_depend_on_threads(
             found = run(kernel(name, dtype, threads), given)
         assert runs == [1, 1, 1], "threads were not used in both passes"
         assert different(found, expected) == [], threads
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("dtype", "units"), [("float64", 258), ("float32", 521)])
+def test_rows_that_lie_far_apart_are_packed(dtype: str, units: int, threads: int) -> None:
+    """Left sides of outer products, all targets at once, chunk after chunk; a target may be missing."""
+    given = cells.problem("lstm", Setting(26, 17, (9, units), (26, *range(9, 25))))
+    for name, array in given.params.items():
+        # With large weights so many units would be chaotic.
+        array *= 0.05 if name.startswith("U") else 1.0
+    made = kernel("lstm", dtype, threads)
+    expected, found = run(gg.compile("lstm", dtype, "numpy"), given), run(made, given)
+    bound = 1e-12 if dtype == "float64" else 1e-4
+    assert all(relative_error(found[key], array) <= bound for key, array in expected.items())
+    own = given.in_dtype(made.dtype)
+    result = made.forward(own.inputs, own.params, own.initial, own.lengths, train=True)
+    some = made.backward(result, own.d_outputs, own.d_final, wrt=["U_f", "W_o"]).params
+    assert sorted(some) == ["U_f", "W_o"]
+    assert all(array.tobytes() == found[f"d params {name}"].tobytes() for name, array in some.items())
 
 
 UNEVEN = [setting for setting in SHARED if "lengths" in setting]

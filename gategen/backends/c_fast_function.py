@@ -244,7 +244,10 @@ class FastFunction(Function):
         self.sections.texts[self.once_at : self.once_at] = packs.texts
         self.sections.add("Past states of all steps.", self.writer.planes)
         self.sections.add("Sums over the steps, one for each sequence.", sums)
-        tiles = [self.arrays.take(name, f"gg_tiled({n})") for n, name in self.writer.tiles.items()]
+        tiles = [
+            self.arrays.take(name, f"gg_tiled({targets}, {n})")
+            for n, (name, targets) in self.writer.tiles.items()
+        ]
         self.sections.add("Room for packed rows of outer products.", tiles)
 
     def assembled(

@@ -39,11 +39,12 @@ class FastNodeWriter(ProductWriter):
 
     Attributes:
         sums: For sums over rows inside the loop: an array with one sum for each sequence.
-        tiles: For outer products, by the units of the left side: an array that it may be packed in.
+        tiles: For outer products, by the units of the left sides: an array that these may be packed in,
+            and how many there are at most.
     """
 
     sums: dict[str, str] = field(default_factory=dict)
-    tiles: dict[str, str] = field(default_factory=dict)
+    tiles: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def write(self, nodes: Iterable[Node], often: str) -> list[str]:
         """The lines of some nodes."""
@@ -150,7 +151,7 @@ class FastNodeWriter(ProductWriter):
         if often == ONCE:
             rows, threads = ("1", "1", "NULL"), ("0", "1")
         head = (*rows, n, m, stride, str(len(nodes)), ours["left"])
-        given = (arrays.base[source], shift, start, ours["into"], self._tiles(n))
+        given = (arrays.base[source], shift, start, ours["into"], self._tiles(n, len(nodes)))
         lefts = ", ".join(arrays.base[node.left.name] for node in nodes)
         over = "" if often == ONCE else ", over all steps"
         return [
@@ -162,11 +163,11 @@ class FastNodeWriter(ProductWriter):
             "}",
         ]
 
-    def _tiles(self, n: str) -> str:
+    def _tiles(self, n: str, targets: int) -> str:
         """Where outer products may pack left sides of so many units, one call after the other."""
-        if n not in self.tiles:
-            self.tiles[n] = self.arrays.new("tiles")
-        return self.tiles[n]
+        name, most = self.tiles.get(n) or (self.arrays.new("tiles"), 0)
+        self.tiles[n] = name, max(targets, most)
+        return name
 
     def _sum(self, node: SumRows) -> list[str]:
         """The sum of a plane over all rows."""
