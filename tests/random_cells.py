@@ -73,6 +73,8 @@ class _Author:
         # A state that no vector meets would be a number.
         read = [name for name in states if any(f"{name}[t-" in line for line in lines)]
         declared = ["x: input", *(f"{name}: state[n]" for name in read)]
+        # What nothing carries on is a result only if that is said.
+        outputs += [] if read or outputs else [states[-1]]
         declared += [f"{name}: output" for name in outputs]
         if any("S[t-1]" in line for line in lines):
             lines.append(f"S[t] = {self.filled(self.draw(st.sampled_from(MATRICES)), 1)}")
