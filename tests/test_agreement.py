@@ -56,7 +56,8 @@ BITS = (
 )
 # Cells with numbers in them, which C spells in another way for float32.
 NUMBERS = ("clips", "constants", "declared_start", "division", "powers", "reassigned", "roots", "sizes")
-CHEAPER = tuple("-O1" if flag == "-O3" else flag for flag in build.PORTABLE)
+# With the compiler's flags of users; what others are about is in the text.
+OPTIMIZED = {*gg.pipeline.zoo()[::2]}
 # Every cell on every engine; the compiler takes a second for each, so float32 leaves some out in C.
 RUNS = [
     pytest.param(name, backend, dtype, id=f"{name}-{backend} {dtype}")
@@ -71,9 +72,9 @@ RUNS = [
 def kernel(name: str, backend: str, dtype: str) -> Kernel:
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore", gg.GategenWarning)
-        if name in cells.TRICKY:
-            # What these cells are about is in the text, and the compiler takes half the time.
-            patch.setitem(import_module("gategen.runtime.compile")._FLAGS, "c-portable", CHEAPER)
+        if name not in OPTIMIZED:
+            flags = import_module("gategen.runtime.compile")._FLAGS
+            patch.setitem(flags, "c-portable", QUICK["c-portable"])
         made = gg.compile(cells.cell(name), dtype, backend)
     assert made.backend == backend
     return made

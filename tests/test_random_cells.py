@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from importlib import import_module
 
 import catalogue
 import cells
 import numpy as np
 import pytest
 import torch
+from c_programs import QUICK
 from hypothesis import HealthCheck, given, settings
 from oracles import from_text
 from random_cells import texts
@@ -112,8 +114,10 @@ def test_compiled(text: str) -> None:
     cell, _, given_problem = problem(gg.parse(text, "random"))
     expected = by_autograd(text, given_problem, cell)
     for backend in ("numpy", "c-portable", "c"):
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
             warnings.simplefilter("ignore", gg.GategenWarning)
+            flags = import_module("gategen.runtime.compile")._FLAGS
+            patch.setitem(flags, "c-portable", QUICK["c-portable"])
             k = gg.compile(cell, "float64", backend)
         assert k.backend == backend
         run = k.forward(given_problem.inputs, given_problem.params, given_problem.initial, train=True)
