@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -637,6 +638,17 @@ STEPS = (
         )
     }
 )
+
+
+@pytest.mark.parametrize("form", [latex, markdown])
+@pytest.mark.parametrize("name", ["matrix_along_its_axes", "matrix_of_columns_and_rows"])
+def test_what_goes_along_an_axis_is_explained(form: ModuleType, name: str) -> None:
+    """Sums along an axis are products with ones, and need no word."""
+    cell = parse(TRICKY[name], name)
+    written = form.document(cell, derive(cell))
+    along = name == "matrix_along_its_axes"
+    assert ("_{\\mathrm{row}}" in written) == along
+    assert ("each row or each column of a matrix" in " ".join(written.split())) == along
 
 
 @pytest.mark.parametrize("name", STEPS)

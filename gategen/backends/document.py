@@ -31,7 +31,8 @@ from gategen.calculus.order import arrange
 from gategen.calculus.program import Program
 from gategen.language.cell import Cell, Variable
 from gategen.language.functions import ElementWise
-from gategen.language.notation import At, Parameter
+from gategen.language.notation import At, Eq, Parameter
+from gategen.language.reductions import Reduction
 from gategen.language.roles import Role
 from gategen.language.text import number_text
 
@@ -67,6 +68,7 @@ class Document:
         reverse: Whether steps run from right to left.
         delay: How many steps back a step reads a state at most.
         outer: The rule of the outer product, if there is one.
+        along: What functions with the index row or column do, if there are any.
         names: How symbols are written.
         symbols: Symbol, meaning, shape.
         functions: Function, derivative.
@@ -91,6 +93,7 @@ class Document:
     reverse: bool
     delay: int
     outer: Prose
+    along: Prose
     names: Names
     symbols: tuple[Row, ...]
     functions: tuple[Row, ...]
@@ -122,6 +125,7 @@ def document(cell: Cell, program: Program) -> Document:
         reverse=program.reverse,
         delay=max((carry.delay for carry in program.carries), default=1),
         outer=_outer_rule(walk.names) if any(isinstance(n, Outer) for n in program.step) else (),
+        along=_ALONG if any(map(_goes_along, cell.roles.equations)) else (),
         names=walk.names,
         symbols=tuple(_symbols(walk, nouns)),
         functions=tuple(_functions(walk)),
@@ -139,6 +143,15 @@ def document(cell: Cell, program: Program) -> Document:
         storage=_storage(program, stored, walk.names),
         warnings=program.warnings,
     )
+
+
+_ALONG: Prose = (" A function with the index row or column takes each row or each column of a matrix.",)
+
+
+def _goes_along(equation: Eq) -> bool:
+    """A sum does not: it is the product with a vector of ones."""
+    found = equation.right.atoms(Reduction)
+    return any(node.axis is not None and node.row.name != "sum" for node in found)
 
 
 def _is_inner(part: Part, walk: Walkthrough, nouns: Nouns) -> bool:

@@ -30,6 +30,7 @@ class View:
         first: The step that runs first.
         last: The step that runs last.
         outer: The rule of the outer product, if there is one.
+        along: What functions with the index row or column do, if there are any.
     """
 
     name: str
@@ -40,6 +41,7 @@ class View:
     first: str
     last: str
     outer: str
+    along: str
     symbols: tuple[str, ...]
     functions: tuple[str, ...]
     equations: str
@@ -115,6 +117,7 @@ def view(document: Document, markup: Markup) -> View:
         first="T-1" if reverse else "0",
         last="0" if reverse else "T-1",
         outer=markup.prose(document.outer),
+        along=markup.prose(document.along),
         symbols=rows(document.symbols),
         functions=rows(document.functions),
         equations=lines(document.equations),
