@@ -57,7 +57,7 @@ BITS = (
 # Cells with numbers in them, which C spells in another way for float32.
 NUMBERS = ("clips", "constants", "declared_start", "division", "powers", "reassigned", "roots", "sizes")
 # With the compiler's flags of users; what others are about is in the text.
-OPTIMIZED = {*gg.pipeline.zoo()[::2]}
+OPTIMIZED = {*gg.pipeline.zoo()[::3]}
 # Every cell on every engine; the compiler takes a second for each, so float32 leaves some out in C.
 RUNS = [
     pytest.param(name, backend, dtype, id=f"{name}-{backend} {dtype}")
