@@ -68,7 +68,7 @@ class Document:
         reverse: Whether steps run from right to left.
         delay: How many steps back a step reads a state at most.
         outer: The rule of the outer product, if there is one.
-        along: What functions with the index row or column do, if there are any.
+        along: What functions along an axis do, if there are any.
         names: How symbols are written.
         symbols: Symbol, meaning, shape.
         functions: Function, derivative.
@@ -145,7 +145,10 @@ def document(cell: Cell, program: Program) -> Document:
     )
 
 
-_ALONG: Prose = (" A function with the index row or column takes each row or each column of a matrix.",)
+_ALONG: Prose = (
+    " With axis 1, or the index row, a function takes each row of a matrix; "
+    "with axis 0, or the index column, each column.",
+)
 
 
 def _goes_along(equation: Eq) -> bool:

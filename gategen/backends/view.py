@@ -30,7 +30,7 @@ class View:
         first: The step that runs first.
         last: The step that runs last.
         outer: The rule of the outer product, if there is one.
-        along: What functions with the index row or column do, if there are any.
+        along: What functions along an axis do, if there are any.
     """
 
     name: str
