@@ -9,12 +9,15 @@ to write (tape and workspace too) with NaN first, and requires finite numbers af
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import cells
+import pytest
 
 import gategen as gg
 from gategen.backends import c, c_fast
@@ -27,7 +30,8 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror"
 STRICTER = (*STRICT, "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wundef", "-Wcast-qual")
 FAST = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fopenmp-simd", "-fno-unroll-loops")
 # For kernels of which the text is at stake and not what a compiler makes of it, by rendering.
-QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
+_QUICK = {"c-portable": ("-std=c99", "-O0"), "c": ("-std=gnu11", "-O0", "-march=native")}
+RENDERINGS = tuple(_QUICK)
 # What processors may have: vectors of 64 bytes here if this one has them, of 32, and of 16.
 WIDTHS = {"native": ("-march=native",), "avx2": ("-mavx2", "-mfma"), "sse2": ()}
 
@@ -315,6 +319,15 @@ def _filled(api: Interface, struct: str, member: Member, maker: str, without: st
 def _checked(api: Interface, struct: str, member: Member) -> str:
     name = f"{struct}.{member.name}"
     return f'check_{api.suffix}("{api.cell.name} {name}", {name}, {_count(api, member)});'
+
+
+@contextmanager
+def quickly(*renderings: str) -> Iterator[None]:
+    """Kernels of these renderings are compiled without optimization meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for rendering in renderings:
+            patch.setitem(import_module("gategen.runtime.compile")._FLAGS, rendering, _QUICK[rendering])
+        yield
 
 
 def compiled(folder: Path, sources: Sequence[str], command: Sequence[str]) -> list[Path]:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import cells
 import numpy as np
 import pytest
-from c_programs import QUICK
+from c_programs import RENDERINGS, quickly
 
 import gategen as gg
 from gategen.calculus.differences import disturbed
 from gategen.calculus.problem import Array, Problem, Setting, draw, relative_error, solution, solve
 from gategen.language.roles import Role
-from gategen.runtime import build
-from gategen.runtime.engines import CEngine
 from gategen.runtime.kernel import Kernel
 
 SETTINGS = {
@@ -56,8 +53,6 @@ BITS = (
 )
 # Cells with numbers in them, which C spells in another way for float32.
 NUMBERS = ("clips", "constants", "declared_start", "division", "powers", "reassigned", "roots", "sizes")
-# With the compiler's flags of users; what others are about is in the text.
-OPTIMIZED = {*gg.pipeline.zoo()[::3]}
 # Every cell on every engine; the compiler takes a second for each, so float32 leaves some out in C.
 RUNS = [
     pytest.param(name, backend, dtype, id=f"{name}-{backend} {dtype}")
@@ -70,11 +65,9 @@ RUNS = [
 
 @cache
 def kernel(name: str, backend: str, dtype: str) -> Kernel:
-    with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+    # What the tricky ones are about is in the text.
+    with warnings.catch_warnings(), quickly(*(("c-portable",) if name in cells.TRICKY else ())):
         warnings.simplefilter("ignore", gg.GategenWarning)
-        if name not in OPTIMIZED:
-            flags = import_module("gategen.runtime.compile")._FLAGS
-            patch.setitem(flags, "c-portable", QUICK["c-portable"])
         made = gg.compile(cells.cell(name), dtype, backend)
     assert made.backend == backend
     return made
@@ -227,14 +220,11 @@ def test_packed_weights_stay_where_they_are(name: str) -> None:
 def with_everything(name: str, backend: str) -> Kernel:
     """A kernel that gives back every value assigned per step; the text is at stake, not the compiler."""
     whole = cells.cell(name).with_outputs(assigned_per_step(name))
-    if backend == "numpy":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", gg.GategenWarning)
-            return gg.compile(whole, "float64", backend)
-    lowered = gg.pipeline.lowered(whole, "float64", backend)
-    about = {"flags": QUICK[backend], "name": name, "linked": lowered.linked}
-    library = build.build(lowered.source, lowered.cdef, **about)
-    return Kernel(lowered.manifest, CEngine(lowered.manifest, build.load(library)))
+    with warnings.catch_warnings(), quickly(*RENDERINGS):
+        warnings.simplefilter("ignore", gg.GategenWarning)
+        made = gg.compile(whole, "float64", backend)
+    assert made.backend == backend
+    return made
 
 
 def assigned_per_step(name: str) -> list[str]:
@@ -249,7 +239,7 @@ MORE_TO_SEE = [name for name in cells.ALL if set(assigned_per_step(name)) != {*c
 @pytest.mark.parametrize("name", MORE_TO_SEE)
 def test_every_assigned_value_may_be_an_output(name: str) -> None:
     # The two renderings in C take turns.
-    turn = list(QUICK)[cells.ALL.index(name) % 2]
+    turn = RENDERINGS[cells.ALL.index(name) % 2]
     numpy, *compiled = (with_everything(name, backend) for backend in ("numpy", turn))
     whole = cells.cell(name).with_outputs(spec.name for spec in numpy.manifest.outputs)
     # Fewer than four sequences have their products before the loop.

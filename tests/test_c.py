@@ -45,7 +45,7 @@ TURNS = [(name, ("gcc", "clang")[place % 2]) for place, name in enumerate(ZOO)]
 @pytest.mark.parametrize(("name", "compiler"), TURNS)
 def test_the_zoo_compiles_without_a_warning(name: str, compiler: str, tmp_path: Path) -> None:
     source = written(name, tmp_path)[ZOO.index(name) // 2 % 2]
-    c_programs.compiled(tmp_path, [source], [compiler, *c_programs.STRICTER, "-O1"])
+    c_programs.compiled(tmp_path, [source], [compiler, *c_programs.STRICTER, "-O2"])
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang"])

@@ -3,10 +3,9 @@
 import ast
 import re
 import statistics
-from importlib import import_module
 
 import pytest
-from c_programs import QUICK
+from c_programs import RENDERINGS, quickly
 from catalogue import CATALOGUE, WRITTEN
 
 import gategen as gg
@@ -94,12 +93,10 @@ def test_what_can_be_written_is_derived(number):
 
 
 @pytest.mark.parametrize("number", EXPRESSIBLE)
-def test_what_can_be_written_is_certified(number, monkeypatch):
+def test_what_can_be_written_is_certified(number):
     published = CATALOGUE[number]
-    if published.entry not in OPTIMIZED:
-        for rendering, flags in QUICK.items():
-            monkeypatch.setitem(import_module("gategen.runtime.compile")._FLAGS, rendering, flags)
-    certificate = gg.check(read(published))
+    with quickly(*(() if published.entry in OPTIMIZED else RENDERINGS)):
+        certificate = gg.check(read(published))
     assert certificate.passed and not certificate.left_out
     seen = {row.test for row in certificate.rows}
     assert {f"{b} {d}" for b in ("numpy", "c-portable", "c") for d in ("float64", "float32")} <= seen

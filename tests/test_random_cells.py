@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from importlib import import_module
 
 import catalogue
 import cells
 import numpy as np
 import pytest
 import torch
-from c_programs import QUICK
+from c_programs import quickly
 from hypothesis import HealthCheck, given, settings
 from oracles import from_text
 from random_cells import texts
@@ -114,10 +113,8 @@ def test_compiled(text: str) -> None:
     cell, _, given_problem = problem(gg.parse(text, "random"))
     expected = by_autograd(text, given_problem, cell)
     for backend in ("numpy", "c-portable", "c"):
-        with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        with warnings.catch_warnings(), quickly("c-portable"):
             warnings.simplefilter("ignore", gg.GategenWarning)
-            flags = import_module("gategen.runtime.compile")._FLAGS
-            patch.setitem(flags, "c-portable", QUICK["c-portable"])
             k = gg.compile(cell, "float64", backend)
         assert k.backend == backend
         run = k.forward(given_problem.inputs, given_problem.params, given_problem.initial, train=True)

@@ -6,13 +6,12 @@ import pickle
 import warnings
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from c_programs import QUICK
+from c_programs import quickly
 from numpy.typing import NDArray
 
 import gategen as gg
@@ -263,9 +262,7 @@ def kernel_along(axis: int, backend: str, dtype: str = "float64") -> Kernel:
         "y_vectors[t] = sum(r[t]) + sum(c[t])",
     ]
     lines += [f"y_{name}[t] = {call.format(axis)}" for name, (call, _) in ALONG.items()]
-    with pytest.MonkeyPatch.context() as patch:
-        # The portable C is in question, not what the compiler makes of it.
-        patch.setitem(import_module("gategen.runtime.compile")._FLAGS, "c-portable", QUICK["c-portable"])
+    with quickly("c-portable"):
         made = gg.compile(gg.parse("\n".join(lines), "along"), dtype, backend)
     assert made.backend == backend
     return made

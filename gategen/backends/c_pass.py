@@ -254,14 +254,13 @@ class NodeWriter:
         """
         width = self.arrays.width
         match node:
-            case Extreme():
+            case Extreme() | Scan():
+                which = node.largest if isinstance(node, Extreme) else node.back
+                routine = "extreme" if isinstance(node, Extreme) else "scan"
+                if node.shape:
+                    routine = f"{'column' if node.transposed else 'row'}_{routine}s"
                 units = node.shape or (node.source.width,)
-                routine = self._along_axis("extreme", node)
-                return self.call(routine, *map(width, units), int(node.largest), row(node.source), target)
-            case Scan():
-                units = node.shape or (node.source.width,)
-                routine = self._along_axis("scan", node)
-                return self.call(routine, *map(width, units), int(node.back), row(node.source), target)
+                return self.call(routine, *map(width, units), int(which), row(node.source), target)
             case Move():
                 source, into = row(node.source), target
                 if node.start != Width():
@@ -280,12 +279,6 @@ class NodeWriter:
             case Turn():
                 return self.call("turn", *map(width, node.source.shape), row(node.source), target)
         return self.call("identity", width(node.target.shape[0]), target)
-
-    def _along_axis(self, routine: str, node: Extreme | Scan) -> str:
-        """The routine for a vector, or for the rows or columns of a matrix."""
-        if not node.shape:
-            return routine
-        return f"column_{routine}s" if node.transposed else f"row_{routine}s"
 
     def clear_row(self, value: Value, row: str) -> str:
         """A call that sets one row of a value to zero."""

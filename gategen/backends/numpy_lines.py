@@ -250,8 +250,6 @@ class LineWriter:
                 return Term(f"{self._row_terms(line.expr)}.sum({'axis=0' if line.target.shape else ''})")
             case Extreme(shape=()):
                 return Term(f"{self.read(line.source)}.{line.name}({self._units(line.target)})")
-            case Scan(shape=()):
-                return Term(self._running(line))
             case Contract():
                 return self._chain(line)
             case Extreme() | Scan() | Move() | Outer() | Apply() | Turn() | Unit():
@@ -277,12 +275,6 @@ class LineWriter:
 
     def _times_units(self, line: Reduce) -> str:
         return f"{self._enclosed(line.expr)} * {self._count(line)}"
-
-    def _running(self, line: Scan) -> str:
-        source = self.read(line.source)
-        if not line.back:
-            return f"{self.writer.numpy}.cumsum({source}, axis=-1)"
-        return f"{self.writer.numpy}.cumsum({source}[..., ::-1], axis=-1)[..., ::-1]"
 
     def _units(self, target: Value) -> str:
         return "" if target.timeless else "axis=-1, keepdims=True"

@@ -34,8 +34,7 @@ class MatrixWriter:
             case Apply():
                 return self._applied(node)
             case Extreme():
-                axis = -2 if node.transposed else -1
-                return f"{self._matrix(node.source, node.shape)}.{node.name}(axis={axis})"
+                return f"{self._matrix(node.source, node.shape)}.{node.name}(axis={_axis(node)})"
             case Scan():
                 return self._running(node)
             case Turn():
@@ -73,14 +72,14 @@ class MatrixWriter:
         """Times a vector, or summed along one axis."""
         matrix = self._matrix(node.matrix, node.shape)
         if node.vector is None:
-            return f"{matrix}.sum(axis={-2 if node.transposed else -1})"
+            return f"{matrix}.sum(axis={_axis(node)})"
         form = "...ij, ...i -> ...j" if node.transposed else "...ij, ...j -> ...i"
         return f'{self.writer.numpy}.einsum("{form}", {matrix}, {self.read(node.vector)})'
 
     def _matrix(self, value: Value, shape: Shape) -> str:
-        """With two axes."""
+        """With two axes, if it is one."""
         text = self.read(value)
-        if len(value.shape) == 2:
+        if len(value.shape) == len(shape) or not shape:
             return text
         rows = () if value.timeless else self.rows
         return f"{text}.reshape{self.writer.shape(shape, *rows)}"
@@ -88,12 +87,17 @@ class MatrixWriter:
     def _running(self, node: Scan) -> str:
         """As the row of its elements in a step."""
         turn = "" if not node.back else "[..., ::-1, :]" if node.transposed else "[..., ::-1]"
-        matrix, axis = self._matrix(node.source, node.shape), -2 if node.transposed else -1
-        text = f"{self.writer.numpy}.cumsum({matrix}{turn}, axis={axis}){turn}"
-        if len(node.target.shape) == 2:
+        matrix = self._matrix(node.source, node.shape)
+        text = f"{self.writer.numpy}.cumsum({matrix}{turn}, axis={_axis(node)}){turn}"
+        if len(node.target.shape) == len(node.shape) or not node.shape:
             return text
         rows = () if node.target.timeless else self.rows
         return f"{text}.reshape{self.writer.shape(node.target.shape, *rows)}"
+
+
+def _axis(node: Extreme | Scan | Apply) -> int:
+    """Along which axis a node goes, from the last."""
+    return -2 if node.transposed else -1
 
 
 def span(writer: NumpyWriter, start: Width, size: Width, width: Width) -> str:

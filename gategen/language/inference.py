@@ -129,12 +129,13 @@ class _Inference:
         for argument in node.args[: row.vectors]:
             rank = len(self._shape(argument, equation))
             if rank != takes:
-                name = row.name if axis is None else f"{row.name} along an axis"
-                one, several = ("vector", "vectors") if axis is None else ("matrix", "matrices")
+                name, one, several = row.name, "vector", "vectors"
+                hint = f"{row.name}(..., axis=1) for each row of a matrix" if rank else ""
+                if axis is not None:
+                    name, one, several = f"{row.name} along an axis", "matrix", "matrices"
+                    hint = f"{row.name}(...) for the units of a vector" if rank else ""
                 wanted = f"a {one}" if row.vectors == 1 else f"{row.vectors} {several}"
                 problem = f"{name} takes {wanted}, {self._quoted(argument, equation)} is a {KINDS[rank]}"
-                hint = f"{row.name}(..., axis=1) for each row of a matrix" if rank > takes else ""
-                hint = f"{row.name}(...) for the units of a vector" if 0 < rank < takes else hint
                 raise ShapeError(problem, equation.position(argument), hint)
         if row.keeps:
             return joined

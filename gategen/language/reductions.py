@@ -107,6 +107,7 @@ class Reduction(sympy.Function):  # type: ignore[misc]
 
 
 AXES = (0, 1)
+"""Of a matrix: along its columns, along its rows."""
 
 REDUCTIONS: dict[str, type[Reduction]] = {}
 """Every reduction by name, in the order of the table."""
@@ -130,11 +131,11 @@ def _row(
 
 def _function(kind: type[Reduction], row: Row, axis: int | None = None) -> type[Reduction]:
     nargs = tuple(range(row.arity[0], row.arity[1] + 1))
-    own = "" if axis is None else f"axis_{axis}"
-    name = f"{row.name}.{own}".removesuffix(".")
+    own = f"axis_{axis}"
+    name = row.name if axis is None else f"{row.name}.{own}"
     members = {"row": row, "axis": axis, "nargs": nargs, "__module__": __name__, "__qualname__": name}
     made = type(name, (kind,), members)
-    if own:
+    if axis is not None:
         # By this name pickle finds it again.
         setattr(kind, own, made)
     return made
