@@ -195,7 +195,7 @@ def _well_behaved(
             rng = np.random.default_rng((*seed, place))
             ways = tuple(differences.direction(given, rng, _frozen(plan)) for _ in range(DIRECTIONS))
             expected = solve(plan, given)
-            far, near = (_slopes(plan, given, ways, h) for h in (step, step / 2))
+            far, near = differences.central(plan, given, ways, step)
             # Differences of two steps agree when both are good.
             if _below(expected, LARGEST) and relative_error(far, near) <= DIFFERENCES / 2:
                 return given, expected, ways, near
@@ -210,10 +210,6 @@ def _well_behaved(
 
 def _below(arrays: Mapping[str, Array], limit: float) -> bool:
     return all(bool(np.all(np.abs(array) <= limit)) for array in arrays.values())
-
-
-def _slopes(plan: Schedule, given: Problem, ways: Iterable[Mapping[Leaf, Array]], step: float) -> Array:
-    return np.array([differences.central(plan, given, way, step) for way in ways])
 
 
 def _frozen(plan: Schedule) -> frozenset[Leaf]:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import cells
 import pytest
@@ -236,10 +237,29 @@ def _files(cell: gg.Cell, _text: str, fast: bool) -> dict[str, str]:
     if not fast:
         texts = {f"{name}_{SUFFIX[dtype]}.c": c.source(plan, cell, dtype) for dtype in SUFFIX}
         return {f"{name}.h": c.header(plan, cell), **texts}
-    interfaces = [interface(cell, dtype, fast) for dtype in SUFFIX]
+    texts = {f"{name}_{SUFFIX[dtype]}.c": c_fast.source(plan, cell, dtype) for dtype in SUFFIX}
+    return {f"{name}.h": _header(cell), **texts}
+
+
+def _header(cell: gg.Cell) -> str:
+    interfaces = [interface(cell, dtype, fast=True) for dtype in SUFFIX]
     declared = [interfaces[0].dims(), *(api.declarations() for api in interfaces)]
-    texts = {f"{name}.h": laid_out("\n\n".join(["#pragma once", "#include <stdint.h>", *declared]))}
-    return texts | {f"{name}_{SUFFIX[dtype]}.c": c_fast.source(plan, cell, dtype) for dtype in SUFFIX}
+    return laid_out("\n\n".join(["#pragma once", "#include <stdint.h>", *declared]))
+
+
+def files_of(kernels: Iterable[tuple[gg.Cell, str]], fast: bool = False) -> dict[str, str]:
+    """What kernels in one program take; fast ones share the tile of their dtype, as they do in Python."""
+    texts: dict[str, str] = {}
+    for cell, dtype in kernels:
+        name, suffix = file_name(cell), SUFFIX[dtype]
+        if not fast:
+            both = files(cell)
+            texts |= {file: both[file] for file in (f"{name}.h", f"{name}_{suffix}.c")}
+            continue
+        made, own = gg.pipeline.lowered(cell, dtype, "c"), f"#define gg_tiles gg_tiles_{suffix}\n"
+        texts |= {f"{name}.h": _header(cell), f"{name}_{suffix}.c": own + made.source}
+        texts[f"tile_{suffix}.c"] = own + made.linked
+    return texts
 
 
 def main(kernels: Iterable[tuple[gg.Cell, str]], fast: bool = False, threads: int = 1) -> str:
@@ -322,11 +342,19 @@ def _checked(api: Interface, struct: str, member: Member) -> str:
 
 
 @contextmanager
-def quickly(*renderings: str) -> Iterator[None]:
-    """Kernels of these renderings are compiled without optimization meanwhile."""
+def quickly(*renderings: str, dtypes: Sequence[str] = tuple(SUFFIX)) -> Iterator[None]:
+    """Kernels of these renderings and dtypes are compiled without optimization meanwhile."""
+    module = import_module("gategen.runtime.compile")
+    built, quick = module._built, {rendering: _QUICK[rendering] for rendering in renderings}
+
+    def build(cell: gg.Cell, options: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            if options.dtype in dtypes:
+                patch.setattr(module, "_FLAGS", module._FLAGS | quick)
+            return built(cell, options)
+
     with pytest.MonkeyPatch.context() as patch:
-        for rendering in renderings:
-            patch.setitem(import_module("gategen.runtime.compile")._FLAGS, rendering, _QUICK[rendering])
+        patch.setattr(module, "_built", build)
         yield
 
 

@@ -23,7 +23,7 @@ print(json.dumps({name: hashlib.sha256(text.encode()).hexdigest() for name, text
 """
 ROOT = Path(__file__).parents[1]
 TEMPLATES, BACKENDS = ROOT / "templates", ROOT / "gategen" / "backends"
-# The order of sets differs between these; CI compares the files of two more seeds with those in the tree.
+# The order of sets differs between these; CI compares the files of one more with those in the tree.
 SEEDS = ("4242",)
 
 

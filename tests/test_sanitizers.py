@@ -54,16 +54,17 @@ def test_nothing_is_out_of_bounds_or_undefined(names: str, tmp_path: Path) -> No
     chosen, flags = RUNS[names]
     kernels = [(cells.cell(name), "float64" if i % 2 else "float32") for i, name in enumerate(chosen)]
     fast = flags is not PORTABLE
-    sources = ["main.c"]
-    (tmp_path / "main.c").write_text(c_programs.main(kernels, fast))
-    for cell, dtype in kernels:
-        for name, text in c_programs.files(cell, fast).items():
-            if name.endswith((".h", f"_{c_programs.SUFFIX[dtype]}.c")):
-                (tmp_path / name).write_text(text)
-                sources += [name] if name.endswith(".c") else []
-    objects = c_programs.compiled(tmp_path, sources, [*SANITIZED, *flags])
-    c_programs.run([*SANITIZED, *map(str, objects), "-o", "program", "-lm"], tmp_path)
+    texts = {"main.c": c_programs.main(kernels, fast), **c_programs.files_of(kernels, fast)}
+    link(texts, [*SANITIZED, *flags], tmp_path)
     assert c_programs.run(["./program"], tmp_path).count("\n") == len(kernels)
+
+
+def link(texts: dict[str, str], command: list[str], folder: Path) -> None:
+    """Leave the program that the texts make in their folder."""
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    objects = c_programs.compiled(folder, [name for name in texts if name.endswith(".c")], command)
+    c_programs.run([*command, *map(str, objects), "-o", "program", "-lm"], folder)
 
 
 RACING = (
@@ -80,17 +81,10 @@ def test_threads_do_not_race_and_change_no_bit(tmp_path: Path) -> None:
     """Three threads for however little work, all steps shared or sequences apart."""
     kernels = [(cells.cell(name), "float64" if i % 2 else "float32") for i, name in enumerate(RACING)]
     texts = {"main.c": c_programs.main(kernels, fast=True, threads=3), "team.c": team.text()}
-    for cell, dtype in kernels:
-        made = c_programs.files(cell, fast=True)
-        texts[f"{cell.name}.h"] = made[f"{cell.name}.h"]
-        source = f"{cell.name}_{c_programs.SUFFIX[dtype]}.c"
-        texts[source], count = re.subn(r"(gg_least_\w+ =) 1 << \d+", r"\1 1", made[source])
-        assert count == 2
-    for name, text in texts.items():
-        (tmp_path / name).write_text(text)
-    command = [*COMPILER, "-fsanitize=thread", "-pthread", *FAST]
-    objects = c_programs.compiled(tmp_path, [name for name in texts if name.endswith(".c")], command)
-    c_programs.run([*command, *map(str, objects), "-o", "program", "-lm"], tmp_path)
+    for name, text in c_programs.files_of(kernels, fast=True).items():
+        texts[name], count = re.subn(r"(gg_least_\w+ =) 1 << \d+", r"\1 1", text)
+        assert count == (0 if name.endswith(".h") else 2)
+    link(texts, [*COMPILER, "-fsanitize=thread", "-pthread", *FAST], tmp_path)
     alone, together = (c_programs.run(["./program", *more], tmp_path) for more in ([], ["threads"]))
     assert alone.count("\n") == len(kernels)
     assert together == alone

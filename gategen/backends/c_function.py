@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -279,7 +280,8 @@ class Function:
 
 def unused_arrays(body: str) -> list[str]:
     """The arrays that a C text declares and does not use."""
-    return [name for name in _DECLARED.findall(body) if len(re.findall(rf"\b{name}\b", body)) == 1]
+    times = Counter(re.findall(r"\w+", body))
+    return [name for name in _DECLARED.findall(body) if times[name] == 1]
 
 
 def without_arrays(text: str, names: Sequence[str]) -> str:

@@ -11,6 +11,8 @@ WIDTH = 100
 _BREAKS = (", ", " || ", " && ", " ? ", " : ", " + ", " - ", " * ", " = ")
 """Where a line may be broken, the best first: after commas and equal signs, before operators."""
 
+_PLACES = re.compile(rf"[()\[\]]|(?=({'|'.join(map(re.escape, _BREAKS))}))")
+"""Brackets, and where a line may be broken."""
 _INNER = re.compile(r"\([^()]*\)")
 _LOOSE = re.compile(r" [-+?] ")
 
@@ -96,14 +98,16 @@ def _broken(line: str, hang: int, width: int = WIDTH) -> list[str]:
     best: tuple[tuple[int, int], int, int] | None = None
     columns: list[int] = []
     depth = 0
-    for place, letter in enumerate(line[: width + 1]):
-        if letter in "([":
-            depth, columns = depth + 1, [*columns, place + 1]
-        elif letter in ")]":
-            depth, columns = depth - 1, columns[:-1]
-        rank = next((rank for rank, sign in enumerate(_BREAKS) if line.startswith(sign, place)), None)
-        if rank is None or not line[:place].strip():
+    for found in _PLACES.finditer(line, len(line) - len(line.lstrip())):
+        place, bracket, sign = found.start(), found[0], found[1]
+        if place > width:
+            break
+        if bracket:
+            opened = bracket in "(["
+            depth += 1 if opened else -1
+            columns = [*columns, place + 1] if opened else columns[:-1]
             continue
+        rank = _BREAKS.index(sign)
         last = rank == len(_BREAKS) - 1
         end = place + 2 * last + (rank == 0)
         goodness = (len(line) if last else depth, rank)

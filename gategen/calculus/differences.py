@@ -8,7 +8,7 @@ lines through their values, with the declared slopes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,20 +80,23 @@ def direction(given: Problem, rng: Generator, without: frozenset[Leaf] = frozens
     }
 
 
-def central(plan: Schedule, given: Problem, way: Mapping[Leaf, Array], step: float) -> float:
-    """The derivative of the loss along a direction, by fourth-order central differences."""
-    lines = Lines()
+def central(plan: Schedule, given: Problem, ways: Sequence[Mapping[Leaf, Array]], step: float) -> Array:
+    """The derivatives of the loss along directions, (2, ways): fourth-order central differences.
+
+    The second ones are those of half the step: two of their four points are the same.
+    """
+    lines, leaves = Lines(), given.leaves()
     losses(plan, given, lines=lines)
 
-    def at(distance: float) -> float:
+    def at(way: Mapping[Leaf, Array], distance: float) -> float:
         lines.restart()
-        leaves = given.leaves()
         moved = {leaf: leaves[leaf] + distance * vector for leaf, vector in way.items()}
         return float(losses(plan, given.with_leaves(moved), lines=lines).sum())
 
     with np.errstate(all="ignore"):
-        near, far = at(step) - at(-step), at(2 * step) - at(-2 * step)
-    return (8 * near - far) / (12 * step)
+        apart = np.array([[at(way, h) - at(way, -h) for way in ways] for h in (2 * step, step, step / 2)])
+        slopes: Array = (8 * apart[1:] - apart[:-1]) / (12 * np.array([[step], [step / 2]]))
+    return slopes
 
 
 def disturbed(given: Problem, epsilon: float, rng: Generator) -> Problem:

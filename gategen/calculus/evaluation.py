@@ -141,9 +141,8 @@ def compiled(expr: Expr) -> Formula:
             return compiled(expr.define())
         function = PRIMITIVES[row.name]
         return lambda read, lines=None: function(*[part(read, lines) for part in parts])
-    if expr.is_Add:
-        return lambda read, lines=None: reduce(add, [part(read, lines) for part in parts])
-    if expr.is_Mul:
-        return lambda read, lines=None: reduce(mul, [part(read, lines) for part in parts])
-    base, exponent = parts
-    return lambda read, lines=None: base(read, lines) ** exponent(read, lines)
+    combine = add if expr.is_Add else mul if expr.is_Mul else pow
+    if len(parts) == 2:
+        first, second = parts
+        return lambda read, lines=None: combine(first(read, lines), second(read, lines))
+    return lambda read, lines=None: reduce(combine, [part(read, lines) for part in parts])

@@ -364,7 +364,9 @@ class _Machine:
         return array
 
     def read(self, value: Value, index: Index) -> Array:
-        array = self.whole(value)
+        array = self.arrays.get(value.name)
+        if array is None:
+            array = self.whole(value)
         return array if value.timeless else array[index]
 
     def contribute(self, target: Value, value: Any, index: Index) -> None:
@@ -373,7 +375,7 @@ class _Machine:
             same = np.size(value) == array.size
             self.arrays[target.name] = array + (np.reshape(value, array.shape) if same else value)
             return
-        if target.kind is Kind.ADJOINT:
+        if target.kind is Kind.ADJOINT and self.lengths is not None:
             value = np.where(self.active[index], value, 0)
         array[index] += value
 

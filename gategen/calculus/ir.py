@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 import sympy
 from sympy import Expr
@@ -55,12 +56,12 @@ class Value:
     kind: Kind
     shown: str = field(default="", compare=False)
 
-    @property
+    @cached_property
     def symbol(self) -> sympy.Symbol:
         """The scalar symbol that stands for one unit of the value."""
         return sympy.Symbol(self.name, real=True)
 
-    @property
+    @cached_property
     def timeless(self) -> bool:
         """Whether it is the same for all steps and sequences."""
         return self.kind in TIMELESS
