@@ -61,8 +61,9 @@ def test_the_zoo_makes_one_program(tmp_path: Path) -> None:
     Compilers and dtypes take turns, because each takes its seconds; some cells have both dtypes.
     """
     sources = {name: written(name, tmp_path) for name in ZOO}
+    both = [name for place, name in enumerate(ZOO) if place % 3 == 0 or name in FEW]
     turns = [sources[name][place // 2 % 2] for place, name in enumerate(ZOO)]
-    others = [source for name in ZOO[::3] for source in sources[name] if source not in turns]
+    others = [source for name in both for source in sources[name] if source not in turns]
     objects = [
         *c_programs.compiled(tmp_path, turns[::2], ["gcc", *c_programs.STRICTER, "-O2"]),
         *c_programs.compiled(tmp_path, turns[1::2], ["clang", *c_programs.STRICTER, "-O2"]),

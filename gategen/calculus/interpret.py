@@ -365,7 +365,7 @@ class _Machine:
 
     def read(self, value: Value, index: Index) -> Array:
         array = self.arrays.get(value.name)
-        if array is None:
+        if array is None:  # seldom, and reading is the innermost call of all
             array = self.whole(value)
         return array if value.timeless else array[index]
 
