@@ -9,6 +9,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from typing import Any
 
 import c_programs
 import cells
+import numpy as np
 import pytest
 from c_programs import FAST, NAMES, WIDTHS, cell
 from test_agreement import part
@@ -254,6 +256,25 @@ def test_rows_that_lie_far_apart_are_packed(dtype: str, units: int, threads: int
     assert all(array.tobytes() == found[f"d params {name}"].tobytes() for name, array in some.items())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["lstm", "long_next_inputs", "right_to_left_delays"])
+def test_rows_in_one_piece_stay_where_they_are(name: str, dtype: str) -> None:
+    """Those of outer products, in the first chunk or in others; with lengths they are copied."""
+    given = cells.problem(name, Setting(60, 9, (5, 21)))
+    copied = replace(given, lengths=np.full(9, 60))
+    assert different(run(kernel(name, dtype), given), run(kernel(name, dtype), copied)) == []
+
+
+def test_only_rows_in_no_cache_are_fetched() -> None:
+    """In the loop without a tape, and of a gradient that one step hands to the next, they are old ones."""
+    calls = re.findall(
+        r"gg_product\((\w+)[^;]*?into, (\w+),", " ".join(gg.pipeline.show(cell("lstmp"), "c").split())
+    )
+    inside = [far for rows, far in calls if rows == "rows"]
+    assert inside == ["whole", "keep", "0", "0"]
+    assert {far for rows, far in calls if rows != "rows"} == {"1"} and len(calls) > len(inside)
+
+
 UNEVEN = [setting for setting in SHARED if "lengths" in setting]
 
 
@@ -398,6 +419,7 @@ def test_decisions_are_shown_with_their_reasons() -> None:
         *("hoist W_i @ x[t]", "keep c on the tape", "defer d_W_i", "sink T(W_i) @ d_a_i into d_x"),
         *("pack a_i, a_f, a_o, a_g from x[t] and h[t-1]", "meet x[t] in the step", "tiles of 6 rows"),
         *("weight gradients in chunks", "share the sequences among", "share the units of every step"),
+        *("fetch what the next tile reads", "fetch what the next tile writes"),
     ):
         (line,) = {line for line in shown.splitlines() if decision in line and "4 vectors" not in line}
         about, _, reason = line.partition("): ")

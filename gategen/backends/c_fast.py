@@ -165,6 +165,16 @@ _ALWAYS = (
         "pack left sides of weight gradients", "fast C, rows of 2 KiB or more", "else they evict each other"
     ),
     Choice(
+        "fetch what the next tile reads",
+        "fast C, tiles of 5 or 6 rows",
+        "more streams than processors foresee",
+    ),
+    Choice(
+        "fetch what the next tile writes",
+        "fast C, where steps have rows of their own",
+        "no cache has them yet",
+    ),
+    Choice(
         "share the sequences among threads",
         "fast C, two for each, four if a step has 2^18 weights, 2^21 multiply-adds or more",
         "no thread waits in the loop; less work is done before threads are awake",

@@ -64,6 +64,15 @@ class FastArrays(Arrays):
             return f"{self.ours['whole']} ? {t} : 0"
         return super().slot(value, t)
 
+    def far(self, value: Value) -> str:
+        """Whether every step of a value has rows of its own: 1, 0, or what it depends on."""
+        home, name = self.home(value), self.placement.alias.get(value.name, value.name)
+        if {name, value.name} & self.narrow:
+            return self.ours["whole"]
+        if home is Home.RING and value.name in self.taped:
+            return self.ours["keep"]
+        return "1" if home is Home.PLANE else "0"
+
     def step(self, value: Value) -> str:
         """A pointer to the thread's own rows of step ``t``."""
         base, t, width = self.base.get(value.name, ""), self.ours["t"], value.width

@@ -111,7 +111,8 @@ class ProductWriter(NodeWriter):
         if merge is not None and often == STEP and not alone:
             begin, skip = f"!{ours['hoisted']}", f"{ours['hoisted']} ? {merge.met} : 0"
         threads = (f"{ours['t']} % 2", ours["place"], ours["crew"]) if often == STEP else ("0", "0", "1")
-        head = (rows, f"&{weights}", begin, skip, str(len(parts)), ours["of"], ours["into"])
+        far = arrays.far(first.target) if often == STEP else "1" if often == ALL else "0"
+        head = (rows, f"&{weights}", begin, skip, str(len(parts)), ours["of"], ours["into"], far)
         call = self.call("product", *head, *threads)
         block = [
             f"const gg_operand {ours['of']}[] = {{{', '.join(operands)}}};",
