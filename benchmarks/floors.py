@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmarks.cells import CELLS, OTHERS
 from benchmarks.plan import PEERS
-from benchmarks.results import Machine, Result, by_case
+from benchmarks.results import Result, by_case
 from benchmarks.shapes import MODES
 
 _NO_LIMIT = 1_000_000
@@ -17,7 +16,7 @@ _ANY = (1, _NO_LIMIT)
 _SINGLE, _MANY = (1, 1), (16, _NO_LIMIT)
 _SMALL, _MIDDLE, _WIDE = (1, 64), (64, 128), (256, _NO_LIMIT)
 _LSTM, _GRU, _ALL = ("lstm",), ("gru_reset_after",), tuple(CELLS)
-_BY_HAND = ("eager", "script")
+_BY_HAND, _PEAK = ("eager", "script"), ("peak",)
 
 Range = tuple[int, int]
 
@@ -29,7 +28,7 @@ class Group:
     Attributes:
         title: What the cells are called together.
         cells: Of these cells.
-        peers: Against the best of these; none where it is the share of the peak that counts.
+        peers: Against the best of these.
         batch: Least and largest B.
         units: Least and largest H.
         modes: Of these modes.
@@ -40,7 +39,7 @@ class Group:
 
     title: str
     cells: tuple[str, ...]
-    peers: tuple[str, ...] = ()
+    peers: tuple[str, ...]
     batch: Range = _ANY
     units: Range = _ANY
     modes: tuple[str, ...] = MODES
@@ -56,7 +55,7 @@ class Group:
     @property
     def opponents(self) -> str:
         """The peers as the tables call them."""
-        return " or ".join(PEERS[peer] for peer in self.peers) or "the peak"
+        return " or ".join(PEERS[peer] for peer in self.peers)
 
     def worst(self, results: Iterable[Result], threads: int) -> list[Result]:
         """For every case of this group its least favourable result."""
@@ -66,17 +65,13 @@ class Group:
             result
             for result in results
             if result.cell in self.cells
-            and (result.peer in self.peers or not self.peers)
+            and result.peer in self.peers
             and result.mode in self.modes
             and result.threads == threads
             and self.batch[0] <= result.shape.batch <= self.batch[1]
             and self.units[0] <= result.shape.units <= self.units[1]
         ]
-        cases = [list(peers.values()) for peers in by_case(own).values()]
-        if self.peers:
-            return [min(case, key=lambda result: result.ratio) for case in cases]
-        # Every process of the run timed gategen anew.
-        return [replace(case[0], ours=statistics.median(r.ours for r in case)) for case in cases]
+        return [min(peers.values(), key=lambda result: result.ratio) for peers in by_case(own).values()]
 
 
 def _range(name: str, limits: Range) -> str:
@@ -107,12 +102,12 @@ RATIOS = (
 """Peer time / gategen time."""
 
 SHARES = (
-    Group("all cells", _ALL, (), _MANY, _WIDE, _FORWARD, (1,), floor=0.85),
-    Group("all cells", _ALL, (), _MANY, _WIDE, _TRAINING, (1,), floor=0.80),
-    Group("all cells", _ALL, (), _MANY, _WIDE, threads=(2,), floor=0.78),
-    Group("all cells", _ALL, (), _MANY, _MIDDLE, threads=(1,), floor=0.70),
+    Group("all cells", _ALL, _PEAK, _MANY, _WIDE, _FORWARD, (1,), floor=0.85),
+    Group("all cells", _ALL, _PEAK, _MANY, _WIDE, _TRAINING, (1,), floor=0.80),
+    Group("all cells", _ALL, _PEAK, _MANY, _WIDE, threads=(2,), floor=0.78),
+    Group("all cells", _ALL, _PEAK, _MANY, _MIDDLE, threads=(1,), floor=0.70),
 )
-"""Operations per second / the peak of the processor."""
+"""Time of the multiply-adds alone / gategen time: the share of the peak."""
 
 ITSELF = (
     # An odd width takes at most 1.05 times the time of the next multiple of 16.
@@ -147,14 +142,14 @@ class Miss:
     result: Result | None
 
 
-def missed(results: Iterable[Result], machine: Machine) -> list[Miss]:
+def missed(results: Iterable[Result]) -> list[Miss]:
     """What falls short of a floor or a goal."""
     results = list(results)
     found = []
     for threads in sorted({result.threads for result in results}):
         for group in (*RATIOS, *SHARES, *ITSELF):
             worst = group.worst(results, threads)
-            figures = [figure(group, result, machine) for result in worst]
+            figures = [figure(group, result) for result in worst]
             for result, reached in zip(worst, figures, strict=True):
                 if reached < group.floor:
                     found.append(Miss(group, threads, reached, group.floor, result))
@@ -163,8 +158,6 @@ def missed(results: Iterable[Result], machine: Machine) -> list[Miss]:
     return found
 
 
-def figure(group: Group, result: Result, machine: Machine) -> float:
-    """What a group looks at: a ratio or a share of the peak."""
-    if not group.peers:
-        return result.rate(result.ours) / machine.peak[result.threads]
+def figure(group: Group, result: Result) -> float:
+    """What a group looks at."""
     return 1 / result.ratio if group.peers == ("float64",) else result.ratio

@@ -17,6 +17,7 @@ PEERS = {
     "onnxruntime": "onnxruntime",
     "float64": "gategen in float64",
     "aligned": "gategen at the next multiple of 16",
+    "peak": "the peak",
 }
 OURSELVES = ("float64", "aligned")
 
@@ -25,8 +26,9 @@ LIBRARIES = {
     "torch": ("nn", "eager", "script"),
     "jax": ("jax",),
     "onnxruntime": ("onnxruntime",),
-    "gategen": OURSELVES,
+    "gategen": (*OURSELVES, "peak"),
 }
+RIVALS = tuple(peer for peer in PEERS if peer not in LIBRARIES["gategen"])
 _NEEDS = {"onnxruntime": ("onnxruntime", "onnx")}
 
 
@@ -89,6 +91,8 @@ def _meets(peer: str, cell: str, shape: Shape, mode: str) -> bool:
     standard = bool(CELLS[cell].module)
     if peer == "aligned":
         return shape.odd and standard
+    if peer == "peak":
+        return standard or not shape.odd
     if shape.odd:
         return False
     if peer == "onnxruntime":

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from benchmarks.floors import geometric_mean
-from benchmarks.plan import OURSELVES, PEERS
+from benchmarks.plan import PEERS, RIVALS
 from benchmarks.results import Report, Result
 from benchmarks.shapes import MODES, Shape, intensity
 
@@ -32,7 +32,7 @@ _ASIDE = 1.04
 
 def draw(report: Report, path: Path) -> None:
     """Write the picture; the suffix of ``path`` says in which format."""
-    results = [result for result in report.results if result.peer not in OURSELVES]
+    results = [result for result in report.results if result.peer in RIVALS]
     counts = sorted({result.threads for result in results})
     rows = max(len(counts), 1)
     figure = Figure(figsize=(15, 5.6 * rows + 0.9), layout="constrained", facecolor="white")

@@ -10,10 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, figure, geometric_mean, missed
-from benchmarks.plan import OURSELVES, PEERS
+from benchmarks.plan import OURSELVES, PEERS, RIVALS
 from benchmarks.results import Report, Result
-
-_RIVALS = tuple(peer for peer in PEERS if peer not in OURSELVES)
 
 
 def show(report: Report, console: Console) -> None:
@@ -24,10 +22,10 @@ def show(report: Report, console: Console) -> None:
 
 def _parts(report: Report) -> Iterator[RenderableType]:
     yield _machine(report)
-    rivals = [result for result in report.results if result.peer not in OURSELVES]
-    for cell, threads in dict.fromkeys((r.cell, r.threads) for r in rivals):
+    others = [result for result in report.results if result.peer not in OURSELVES]
+    for cell, threads in dict.fromkeys((r.cell, r.threads) for r in others):
         yield _times(report, cell, threads)
-    if len(rivals) < len(report.results):
+    if len(others) < len(report.results):
         yield _ourselves(report)
     yield _means(report)
     yield _misses(report)
@@ -57,34 +55,34 @@ def _times(report: Report, cell: str, threads: int) -> Table:
         case: peers
         for case, all_peers in report.cases().items()
         if (case[0], case[3]) == (cell, threads)
-        and (peers := {name: r for name, r in all_peers.items() if name in _RIVALS})
+        and (peers := {name: r for name, r in all_peers.items() if name not in OURSELVES})
     }
-    columns = [peer for peer in _RIVALS if any(peer in peers for peers in cases.values())]
+    columns = [peer for peer in RIVALS if any(peer in peers for peers in cases.values())]
     table = Table(title=f"{cell}, {_threads(threads)}: peer time / gategen time", title_justify="left")
     table.add_column("T,B,I,H", no_wrap=True)
     table.add_column("mode")
     for name in ("ms", "GFLOP/s", "of peak", *(PEERS[peer] for peer in columns), "best peer"):
         table.add_column(name, justify="right", no_wrap=True)
     for (_, shape, mode, _), peers in cases.items():
-        table.add_row(str(shape), mode, *_own(peers, peak), *_ratios(peers, columns, peak))
+        # Every process of the run timed gategen anew.
+        seconds = statistics.median(result.ours for result in peers.values())
+        rate = next(iter(peers.values())).rate(seconds)
+        share = peers["peak"].ratio if "peak" in peers else rate / peak
+        own = f"{seconds * 1e3:.3f}", f"{rate:.1f}", f"{100 * share:.0f} %"
+        table.add_row(str(shape), mode, *own, *_ratios(peers, columns, share))
     return table
 
 
-def _own(peers: Mapping[str, Result], peak: float) -> list[str]:
-    # Every process of the run timed gategen anew.
-    seconds = statistics.median(result.ours for result in peers.values())
-    rate = next(iter(peers.values())).rate(seconds)
-    return [f"{seconds * 1e3:.3f}", f"{rate:.1f}", f"{100 * rate / peak:.0f} %"]
-
-
-def _ratios(peers: Mapping[str, Result], columns: list[str], peak: float) -> Iterator[str]:
+def _ratios(peers: Mapping[str, Result], columns: list[str], share: float) -> Iterator[str]:
+    """Those of one case, where gategen has this share of the peak."""
     for name in columns:
         if name in peers:
-            share = 100 * peers[name].rate(peers[name].theirs) / peak
-            yield f"{_coloured(peers[name].ratio)} [dim]{share:3.0f} %[/dim]"
+            ratio = peers[name].ratio
+            yield f"{_coloured(ratio)} [dim]{100 * share / ratio:3.0f} %[/dim]"
         else:
             yield "[dim]-[/dim]"
-    yield _coloured(min(result.ratio for result in peers.values()))
+    ratios = [peers[name].ratio for name in columns if name in peers]
+    yield _coloured(min(ratios)) if ratios else "[dim]-[/dim]"
 
 
 def _coloured(ratio: float, wanted: float = 1.0) -> str:
@@ -137,7 +135,7 @@ def _classes(report: Report) -> Iterator[tuple[Group, int, list[float]]]:
         for threads in sorted(report.machine.peak):
             worst = group.worst(report.results, threads)
             if worst:
-                yield group, threads, [figure(group, result, report.machine) for result in worst]
+                yield group, threads, [figure(group, result) for result in worst]
 
 
 def markdown(report: Report) -> str:
@@ -163,7 +161,7 @@ def _wanted(found: float, wanted: float) -> tuple[str, str]:
 
 
 def _misses(report: Report) -> RenderableType:
-    found = missed(report.results, report.machine)
+    found = missed(report.results)
     if not found:
         return "[green]No floor and no goal is missed.[/green]"
     table = Table(title=f"Floors and goals missed: {len(found)}", title_justify="left")
@@ -172,7 +170,7 @@ def _misses(report: Report) -> RenderableType:
     for miss in found:
         r = miss.result
         about = (r.cell, str(r.shape), r.mode) if r else ("mean", "", "")
-        peer = PEERS[r.peer] if r and miss.group.peers else miss.group.opponents
+        peer = PEERS[r.peer] if r else miss.group.opponents
         figures = (str(miss.threads), f"[red]{miss.found:.2f}[/red]", f"{miss.wanted:.3g}")
         table.add_row(str(miss.group), *about, peer, *figures)
     return table

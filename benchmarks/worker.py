@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.cells import CELLS
 from benchmarks.contenders import Contender, Disagreement, Problem, compare, gategen
-from benchmarks.peak import measure
+from benchmarks.peak import at_the_peak, measure
 from benchmarks.plan import OURSELVES, PEERS, Case, Job
 from benchmarks.results import Result
 from benchmarks.shapes import Shape
@@ -84,6 +84,8 @@ def compete(case: Case, job: Job) -> Iterator[Result]:
 
 
 def _contender(peer: str, problem: Problem, job: Job) -> Contender:
+    if peer == "peak":
+        return at_the_peak(problem, job.threads)
     if peer in OURSELVES:
         shape = problem.shape.aligned if peer == "aligned" else problem.shape
         dtype = "float64" if peer == "float64" else "float32"

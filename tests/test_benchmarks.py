@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
@@ -11,18 +12,19 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
+import c_programs
 import numpy as np
 import pytest
 
-from benchmarks import plan, worker
+from benchmarks import peak, plan, worker
 from benchmarks.__main__ import main
 from benchmarks.cells import CELLS, OTHERS, STANDARD
 from benchmarks.contenders import Contender, Disagreement, Problem, compare, gategen
 from benchmarks.floors import ITSELF, RATIOS, SHARES, Group, geometric_mean, missed
-from benchmarks.peak import measure
 from benchmarks.results import Machine, Report, Result
 from benchmarks.shapes import MODES, SHAPES, Shape, flops, intensity, parse_shape
 from benchmarks.timing import interleaved
+from gategen.runtime import build
 
 ROOT = Path(__file__).parents[1]
 TINY = Shape(5, 3, 4, 6)
@@ -113,7 +115,7 @@ def test_groups_are_named_by_their_ranges() -> None:
 
 
 def misses(*results: Result) -> list[tuple[str, float, float, str]]:
-    found = missed(results, report().machine)
+    found = missed(results)
     return [(str(m.group), m.found, m.wanted, m.result.peer if m.result else "mean") for m in found]
 
 
@@ -130,20 +132,33 @@ def test_no_floor_where_none_is_set() -> None:
 
 
 def test_shares_of_the_peak() -> None:
-    """The made-up peaks are 100 and 200 GFLOP/s."""
-
-    def at(share: float, mode: str, threads: int) -> Result:
-        ours = flops("mgu", LARGE, mode) / (share * 1e11 * threads)
-        return replace(result("jax", 2.0, "mgu", LARGE, mode, threads), ours=ours)
-
     for mode, threads, floor in (("forward", 1, 0.85), ("training", 1, 0.80), ("training", 2, 0.78)):
-        assert not misses(at(floor + 0.01, mode, threads))
-        (name, found, wanted, _) = misses(at(floor - 0.01, mode, threads))[0]
+        at = partial(result, "peak", cell="mgu", shape=LARGE, mode=mode, threads=threads)
+        assert not misses(at(floor + 0.01))
+        (name, found, wanted, peer) = misses(at(floor - 0.01))[0]
         assert name.startswith("all cells, B ≥ 16, H ≥ 256")
-        assert (found, wanted) == (pytest.approx(floor - 0.01), floor)
-    times = [replace(at(share, "forward", 1), peer=peer) for share, peer in ((0.8, "eager"), (0.9, "jax"))]
-    # The median of what each process measured.
-    assert misses(*times)[0][1] == pytest.approx(1 / (0.5 / 0.8 + 0.5 / 0.9))
+        assert (found, wanted, peer) == (floor - 0.01, floor, "peak")
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_peak_does_as_many_multiply_adds(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+    loop = peak.Loops.multiply_add
+    monkeypatch.setattr(peak.Loops, "multiply_add", lambda self, n: rounds.append(n) or loop(self, n))
+    for call in peak.at_the_peak(Problem(CELLS["mgu"], TINY), threads).passes().values():
+        call()
+    once = threads * peak.Loops(threads).operations
+    wanted = [flops("mgu", TINY, mode) / once for mode in MODES]
+    assert all(n - 1 < least <= n for n, least in zip(rounds, wanted, strict=True))
+
+
+def test_no_chain_of_the_peak_is_left_out(tmp_path: Path) -> None:
+    """A compiler that knew the numbers would find that one of the twelve stands still."""
+    (tmp_path / "peak.c").write_text(peak.SOURCE)
+    flags = [flag for flag in build.FAST if flag != "-march=native"]
+    for processor in ("-march=x86-64-v3", "-march=x86-64-v4"):
+        c_programs.run(["gcc", *flags, processor, "-S", "peak.c"], tmp_path)
+        assert (tmp_path / "peak.s").read_text().count("vfmadd") == 12 + 12
 
 
 def test_odd_widths_and_double_precision() -> None:
@@ -169,13 +184,13 @@ def test_this_machine_is_described() -> None:
 
 def test_limits_keep_the_best() -> None:
     machine = Machine("", "", {})
-    for peak, bandwidth in ((2.0, 5.0), (3.0, 4.0)):
-        machine.raise_peak(1, peak, bandwidth)
+    for rate, bandwidth in ((2.0, 5.0), (3.0, 4.0)):
+        machine.raise_peak(1, rate, bandwidth)
     assert (machine.peak, machine.bandwidth) == ({1: 3.0}, {1: 5.0})
 
 
 def test_limits_are_measured() -> None:
-    assert all(figure > 0 for figure in measure(2))
+    assert all(figure > 0 for figure in peak.measure(2))
 
 
 def test_contenders_take_turns() -> None:
@@ -201,7 +216,10 @@ def test_who_meets_whom() -> None:
     assert {cell for cell, _, _, peer in met if peer in ("nn", "onnxruntime", "float64")} == set(STANDARD)
     assert {cell for cell, _, _, peer in met if peer == "jax"} == set(CELLS)
     assert {mode for _, _, mode, peer in met if peer == "onnxruntime"} == {"forward"}
-    assert {peer for _, odd, _, peer in met if odd} == {"aligned"}
+    assert {cell for cell, odd, _, peer in met if peer == "peak" and not odd} == set(CELLS)
+    assert {(cell, peer) for cell, odd, _, peer in met if odd} == {
+        (cell, peer) for cell in STANDARD for peer in ("aligned", "peak")
+    }
 
 
 def test_missing_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +287,17 @@ def test_a_wrong_peer_is_never_timed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The command on one cell, beside gategen itself: no other library is loaded."""
     path = tmp_path / "report.json"
-    command = ["--shapes", "3,2,4,16", "3,2,20,20", "--cells", "lstm", "--peers", "float64", "aligned"]
+    command = [
+        "--shapes",
+        "3,2,4,16",
+        "3,2,20,20",
+        "--cells",
+        "lstm",
+        "--peers",
+        "float64",
+        "aligned",
+        "peak",
+    ]
     done = subprocess.run(
         [
             sys.executable,
@@ -289,10 +317,12 @@ def test_a_whole_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert [r.peer for r in Report.read(path).results] == ["float64"] * 2 + ["aligned"] * 2
+    results = Report.read(path).results
+    assert [r.peer for r in results] == ["float64", "peak"] * 2 + ["aligned", "peak"] * 2
     main(["--from", str(path)])
     printed = capsys.readouterr().out
     assert "gategen beside itself" in printed and "H = 32" in printed
+    assert re.search(r"3,2,20,20 +│ training │ .* \d+ % │ +- │", printed)
 
 
 def test_runs_are_merged(tmp_path: Path) -> None:
